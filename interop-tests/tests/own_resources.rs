@@ -127,6 +127,10 @@ fn the_crd_accepts_valid_and_rejects_invalid_specs(cp: &ControlPlane<'_>) -> Res
             "set exactly one of peerAddress, peerNetwork and interface",
         ),
         (
+            &format!("{base}, interface: eth1"),
+            "set exactly one of peerAddress, peerNetwork and interface",
+        ),
+        (
             &format!("{base}, dynamicASN: external"),
             "set either peerASN or dynamicASN",
         ),

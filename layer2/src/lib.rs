@@ -13,6 +13,7 @@ pub mod limits;
 pub mod mac;
 pub mod machine;
 pub mod moves;
+pub mod routers;
 pub mod status;
 pub mod wire;
 

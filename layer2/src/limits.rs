@@ -27,3 +27,18 @@ pub const PREFERENCE_HOLD_DOWN: Duration = Duration::from_secs(30);
 pub const RESTART_HOLD: Duration = Duration::from_secs(10);
 /// How long peers wait for a silent process whose node still answers.
 pub const DEAD_PROCESS_HOLD: Duration = Duration::from_secs(2);
+/// The interval of our router advertisements on a link to an unnumbered BGP neighbor: as FRR's,
+/// which learns its neighbor from them.
+pub const ADVERTISEMENT_INTERVAL: Duration = Duration::from_secs(10);
+/// The interval of the first [`FIRST_ADVERTISEMENTS`] of them, so that one may be lost.
+pub const FIRST_ADVERTISEMENT_INTERVAL: Duration = Duration::from_secs(1);
+/// How many are sent at the shorter interval.
+pub const FIRST_ADVERTISEMENTS: u8 = 3;
+/// Solicitations are answered at this interval at most (RFC 4861 §6.2.6, MIN_DELAY_BETWEEN_RAS).
+pub const ADVERTISEMENT_INTERVAL_MIN: Duration = Duration::from_secs(3);
+/// The interval of our solicitations while no router is known (RFC 4861 §10).
+pub const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
+/// How many are sent (RFC 4861 §10).
+pub const SOLICITATIONS: u8 = 3;
+/// The routers that are remembered of a link. A flood of advertisements must not fill the memory.
+pub const ROUTERS_MAX: usize = 16;

@@ -147,7 +147,7 @@ impl Options {
     pub(crate) fn peer_name(&self) -> String {
         match self.peer {
             Remote::Router(address) => address.ip().to_string(),
-            Remote::Network(network) => network.to_string(),
+            Remote::Network(_) | Remote::Link(_) => self.peer.to_string(),
         }
     }
 

@@ -74,6 +74,9 @@ impl PeerConfig {
                 return Err(ConfigError::PortZero);
             }
         }
+        if self.remote.is_unnumbered() {
+            self.check_unnumbered()?;
+        }
         if self.local_asn == Asn(0) || self.remote_asn == RemoteAsn::Number(Asn(0)) {
             return Err(ConfigError::AsnZero);
         }
@@ -117,6 +120,26 @@ impl PeerConfig {
     }
 }
 
+impl PeerConfig {
+    fn check_unnumbered(&self) -> Result<(), ConfigError> {
+        let Self {
+            remote, transport, ..
+        } = self;
+        if transport.source_interface.is_none() {
+            return Err(ConfigError::NoInterface);
+        }
+        if transport.source_address.is_some() || transport.multihop {
+            return Err(ConfigError::NotOnLink);
+        }
+        match remote {
+            Remote::Link(router) if router.port() == 0 && !transport.passive => {
+                Err(ConfigError::PortZero)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The reason why a peer configuration is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -133,6 +156,15 @@ pub enum ConfigError {
     /// Port 0 for a peer that is dialled.
     #[error("port 0 can't be dialled: use 179, the port of BGP")]
     PortZero,
+    /// An unnumbered peer without an interface.
+    #[error("an unnumbered peer needs the interface that leads to it")]
+    NoInterface,
+    /// An unnumbered peer with a source address or multihop.
+    #[error(
+        "an unnumbered peer is on the link, and our address there is link-local: omit the source \
+         address and multihop"
+    )]
+    NotOnLink,
     /// AS 0 (RFC 7607).
     #[error("AS 0 is reserved (RFC 7607): set the AS number of the peer")]
     AsnZero,

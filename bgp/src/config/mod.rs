@@ -6,7 +6,7 @@ pub mod limits;
 mod next_hops;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -51,32 +51,72 @@ pub enum Remote {
     /// Dynamic neighbors: every router that dials from this network gets its own session. We never
     /// dial. Host bits are cleared.
     Network(IpNet),
+    /// Unnumbered: the router at the other end of the source interface, with its link-local address
+    /// and the interface's index as scope. Until the address is known, it is `::` and the scope 0:
+    /// then we don't dial, and no connection matches.
+    Link(SocketAddrV6),
 }
 
 impl Remote {
-    /// The address of a single router; `None` for a network.
+    /// An unnumbered peer whose address is not known yet.
+    #[must_use]
+    pub const fn unknown_on_link(port: u16) -> Self {
+        Self::Link(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0))
+    }
+
+    /// The address of a single router; `None` for a network, and while it is not known.
     #[must_use]
     pub fn router(&self) -> Option<SocketAddr> {
         match self {
             Self::Router(address) => Some(*address),
+            Self::Link(address) => self.is_known().then_some(SocketAddr::V6(*address)),
             Self::Network(_) => None,
         }
     }
 
-    /// The network from which the peer connects.
+    /// Whether the address is known. It is not known for some time if the peer is unnumbered.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !matches!(self, Self::Link(address) if address.ip().is_unspecified())
+    }
+
+    /// Whether the peer is one router, whose address may not be known yet.
+    #[must_use]
+    pub fn is_one_router(&self) -> bool {
+        !matches!(self, Self::Network(_))
+    }
+
+    /// Whether the peer is unnumbered.
+    #[must_use]
+    pub fn is_unnumbered(&self) -> bool {
+        matches!(self, Self::Link(_))
+    }
+
+    /// The index of the interface that the address belongs to; 0 for any.
+    #[must_use]
+    pub fn scope(&self) -> u32 {
+        match self {
+            Self::Link(address) => address.scope_id(),
+            Self::Router(_) | Self::Network(_) => 0,
+        }
+    }
+
+    /// The network from which the peer connects; `::/128` while its address is not known.
     #[must_use]
     pub fn network(&self) -> IpNet {
         match self {
             Self::Router(router) => IpNet::from(router.ip().to_canonical()),
+            Self::Link(router) => IpNet::from(IpAddr::V6(*router.ip())),
             Self::Network(network) => network.trunc(),
         }
     }
 
-    /// Whether a connection from this address belongs to the peer.
+    /// Whether a connection from this address belongs to the peer, on the right interface.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match self {
             Self::Router(router) => router.ip().to_canonical() == address.to_canonical(),
+            Self::Link(router) => self.is_known() && IpAddr::V6(*router.ip()) == address,
             Self::Network(network) => network.contains(&address.to_canonical()),
         }
     }
@@ -86,6 +126,7 @@ impl Remote {
     pub fn is_ipv4(&self) -> bool {
         match self {
             Self::Router(router) => router.is_ipv4(),
+            Self::Link(_) => false,
             Self::Network(network) => matches!(network, IpNet::V4(_)),
         }
     }
@@ -97,6 +138,8 @@ impl fmt::Display for Remote {
             // A dynamic neighbor is never dialled and has port 0.
             Self::Router(router) if router.port() == 0 => router.ip().fmt(f),
             Self::Router(router) => router.fmt(f),
+            Self::Link(_) if !self.is_known() => f.pad("unnumbered"),
+            Self::Link(router) => router.fmt(f),
             Self::Network(network) => network.fmt(f),
         }
     }
@@ -220,7 +263,8 @@ pub struct BfdOptions {
 pub struct PeerConfig {
     /// The name, unique within a speaker.
     pub name: String,
-    /// The address or network.
+    /// The address or network. An unnumbered peer needs a
+    /// [`source_interface`](Transport::source_interface).
     pub remote: Remote,
     /// Our AS number in this session.
     pub local_asn: Asn,
@@ -277,10 +321,28 @@ impl PeerConfig {
         }
     }
 
-    /// The address to dial; `None` for passive and dynamic peers.
+    /// The address to dial; `None` for passive and dynamic peers, and while it is not known.
     #[must_use]
     pub fn dials(&self) -> Option<SocketAddr> {
         self.remote.router().filter(|_| !self.transport.passive)
+    }
+
+    /// The peer's address for people: with the name of the interface if it is unnumbered.
+    #[must_use]
+    pub fn address_text(&self) -> String {
+        let interface = self.transport.source_interface.as_deref();
+        address_text(&self.remote, interface)
+    }
+}
+
+/// An address for people: with the name of the interface if the peer is unnumbered.
+pub(crate) fn address_text(remote: &Remote, interface: Option<&str>) -> String {
+    match (remote, interface) {
+        (Remote::Link(router), Some(interface)) if remote.is_known() => {
+            format!("[{}%{interface}]:{}", router.ip(), router.port())
+        }
+        (Remote::Link(_), Some(interface)) => interface.to_owned(),
+        (remote, _) => remote.to_string(),
     }
 }
 

@@ -25,12 +25,16 @@ impl NextHops {
     ///
     /// A link-local address is only sent together with a global one (RFC 2545 §3). On such a link
     /// the peer may be unable to resolve other addresses, so IPv4 routes use both too if possible.
+    ///
+    /// The router of an `unnumbered` peer gets the link-local address alone: other addresses are
+    /// not on the link, and BIRD then refuses the route, even with a link-local address beside it.
     #[must_use]
     pub fn next_hop(
         self,
         family: Family,
         own: Option<IpAddr>,
         ipv4_over_ipv6: bool,
+        unnumbered: bool,
     ) -> Option<NextHop> {
         let Self { mut v4, mut v6 } = self;
         let mut link_local = None;
@@ -43,6 +47,9 @@ impl NextHops {
         let v4 = v4.map(NextHop::V4);
         let global = v6.filter(|address| !address.is_unicast_link_local());
         let v6 = global.map(|global| NextHop::V6 { global, link_local });
+        // In the place of the global one, 16 octets in all.
+        let alone = link_local.filter(|_| unnumbered).map(NextHop::global_v6);
+        let v6 = alone.or(v6);
         match family {
             Family::IPV6_UNICAST => v6,
             Family::IPV4_UNICAST if !ipv4_over_ipv6 => v4,
@@ -64,13 +71,18 @@ impl PeerConfig {
         ipv4_over_ipv6: bool,
     ) -> Option<NextHop> {
         let own = self.transport.source_address.or(local);
-        self.next_hops.next_hop(family, own, ipv4_over_ipv6)
+        let unnumbered = self.remote.is_unnumbered();
+        self.next_hops
+            .next_hop(family, own, ipv4_over_ipv6, unnumbered)
     }
 
     /// Whether the session will have a link-local local address: as the peer's address, unless a
     /// source address is configured.
     #[must_use]
     pub fn is_link_local(&self) -> bool {
+        if self.remote.is_unnumbered() {
+            return true;
+        }
         let own = self.transport.source_address;
         match own.unwrap_or_else(|| self.remote.network().addr()) {
             IpAddr::V4(_) => false,
@@ -90,7 +102,7 @@ mod tests {
 
     /// The next hop as text.
     fn shown(next_hops: NextHops, own: &str, over: bool, family: Family) -> String {
-        let next_hop = next_hops.next_hop(family, Some(address(own)), over);
+        let next_hop = next_hops.next_hop(family, Some(address(own)), over, false);
         next_hop.map_or("none".to_owned(), |next_hop| next_hop.to_string())
     }
 
@@ -122,7 +134,7 @@ mod tests {
             );
         }
         assert_eq!(
-            both.next_hop(V6, None, false),
+            both.next_hop(V6, None, false, false),
             both.v6.map(NextHop::global_v6)
         );
         assert_eq!(
@@ -132,7 +144,8 @@ mod tests {
                     ..V4
                 },
                 None,
-                true
+                true,
+                false
             ),
             None
         );
@@ -179,6 +192,34 @@ mod tests {
                 expected,
                 "{over} {family}"
             );
+        }
+    }
+
+    /// draft-ietf-idr-linklocal-capability §3: 16 octets.
+    #[test]
+    fn an_unnumbered_peer_gets_a_link_local_next_hop_alone() {
+        let global = "2001:db8::1".parse().unwrap();
+        let v4 = NextHops {
+            v4: Some([10, 0, 0, 1].into()),
+            v6: None,
+        };
+        let both = NextHops {
+            v6: Some(global),
+            ..v4
+        };
+        let own = Some(address("fe80::9"));
+        for (next_hops, over, family, expected) in [
+            (NextHops::default(), false, V6, Some("fe80::9")),
+            (NextHops::default(), true, V4, Some("fe80::9")),
+            (NextHops::default(), false, V4, None),
+            (v4, true, V4, Some("fe80::9")),
+            (v4, false, V4, Some("10.0.0.1")),
+            (both, true, V4, Some("fe80::9")),
+            (both, false, V6, Some("fe80::9")),
+        ] {
+            let next_hop = next_hops.next_hop(family, own, over, true);
+            let shown = next_hop.map(|next_hop| next_hop.to_string());
+            assert_eq!(shown.as_deref(), expected, "{over} {family}");
         }
     }
 

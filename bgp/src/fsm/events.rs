@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::bfd_target::{BfdEvent, BfdTarget};
 use super::history::cause::Cause;
 use super::history::summary::CapabilitySummary;
+use super::link::LinkState;
 use super::state::State;
 use super::tcp::{ConnectionId, IoFailure, Md5Drops, RejectReason, TcpOptions};
 use crate::config::{PeerConfig, Secret};
@@ -47,6 +48,16 @@ pub enum Input {
     /// Events: 1 ManualStart, 3 AutomaticStart; for a passive peer 4
     /// ManualStart_with_PassiveTcpEstablishment, 5 AutomaticStart_with_PassiveTcpEstablishment.
     SetPeer(PeerConfig),
+    /// The router at the other end of an interface was found, replaced or lost. The unnumbered
+    /// peers on that interface follow.
+    ///
+    /// Events: as for `SetPeer`.
+    Link {
+        /// The name of the interface.
+        interface: String,
+        /// What is known of it.
+        state: LinkState,
+    },
     /// Removes the peer of this name.
     ///
     /// Events: 2 ManualStop.
@@ -177,6 +188,8 @@ pub enum Output {
         peer: String,
         /// One address, or a network of dynamic neighbors.
         remote: IpNet,
+        /// The index of the interface that a link-local address belongs to; 0 for any.
+        scope: u32,
         /// The required options.
         options: TcpOptions,
     },
@@ -184,6 +197,8 @@ pub enum Output {
     Unlisten {
         /// The network.
         remote: IpNet,
+        /// As in `Listen`.
+        scope: u32,
     },
     /// Set up the BFD session of a peer, or change it. The answers are [`Input::Bfd`].
     BfdSet {

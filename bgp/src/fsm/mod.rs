@@ -6,6 +6,7 @@
 //! * `events`: inputs, outputs and events; `state`: the states with their transitions;
 //! * `neighbors`: configured and dynamic peers, their conflicts, and the peer that an incoming
 //!   connection belongs to;
+//! * `link`: the interfaces of unnumbered peers;
 //! * `peer`: one peer, with dialling, connections, collisions, BFD guarding and capability
 //!   fallback;
 //! * `negotiate`: our OPEN, and whether the peer's is acceptable;
@@ -16,6 +17,7 @@
 mod bfd_target;
 mod events;
 mod history;
+mod link;
 mod loop_check;
 mod negotiate;
 mod neighbors;
@@ -39,7 +41,7 @@ pub use self::events::{Event, Input, Output, PeerRoutes, ShutdownMode};
 pub use self::history::cause::Cause;
 pub use self::history::journal::{JournalEntry, JournalEvent};
 pub use self::history::status::{
-    LastError, MessageCounters, PastNotification, PeerDetail, PeerStatus, RunningTimers,
+    LastError, LinkStatus, MessageCounters, PastNotification, PeerDetail, PeerStatus, RunningTimers,
 };
 pub use self::history::summary::{
     CapabilitySummary, CauseSummary, NotificationSummary, OpenSummary,
@@ -49,6 +51,7 @@ pub(crate) use self::history::summary::{TEXT_MAX, shortened};
 pub use self::history::update_stats::{
     AttributeErrorCount, PrefixCount, PrefixLimit, UpdateErrors,
 };
+pub use self::link::{LinkRouter, LinkState};
 pub use self::neighbors::conflicts::{
     SharedOption, different_options, have_same_session, is_within,
 };
@@ -101,6 +104,7 @@ impl Speaker {
         shared.started.get_or_insert(now);
         match input {
             Input::SetPeer(config) => self.set_peer(now, config),
+            Input::Link { interface, state } => self.set_link(now, interface, state),
             Input::RemovePeer(name) => self.remove_peer(now, &name),
             Input::Routes(routes) => self.set_routes(routes),
             Input::OpenGate => shared.rib.open_gate(),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::SpeakerConfig;
 use super::events::{Event, Output};
+use super::link::LinkState;
 use super::shutdown::ShutdownProgress;
 use super::tcp::ConnectionId;
 use super::timers::{LINGER, earlier};
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) started: Option<Instant>,
     /// The highest number in the journal of any peer that was removed.
     pub(super) journalled: u64,
+    /// The interfaces that lead to unnumbered peers, by name.
+    pub(super) links: BTreeMap<String, LinkState>,
     closing: BTreeMap<ConnectionId, Closing>,
     /// Number of attempts so far.
     dials: u64,
@@ -64,6 +67,7 @@ impl Shared {
             tracks_other_paths: false,
             started: None,
             journalled: 0,
+            links: BTreeMap::new(),
             closing: BTreeMap::new(),
             dials: 0,
         }

@@ -34,6 +34,14 @@ impl SocketPair {
         }
     }
 
+    /// The index of the interface of a connection between link-local addresses; else 0.
+    pub(super) fn scope(self) -> u32 {
+        match self.remote {
+            SocketAddr::V6(remote) => remote.scope_id(),
+            SocketAddr::V4(_) => 0,
+        }
+    }
+
     /// The connection as the other end sees it.
     pub(super) fn reversed(self) -> Self {
         Self {

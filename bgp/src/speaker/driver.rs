@@ -232,7 +232,8 @@ impl Driver {
         match command {
             Command::Input(input) => {
                 if let Input::SetPeer(config) = &input {
-                    self.addresses.insert(config.name.clone(), config.remote);
+                    let address = config.address_text();
+                    self.addresses.insert(config.name.clone(), address);
                 }
                 let removed = match &input {
                     Input::RemovePeer(name) => Some(name.clone()),
@@ -345,12 +346,13 @@ impl Driver {
             Output::Listen {
                 peer,
                 remote,
+                scope,
                 options,
             } => {
-                let error = self.listeners.allow(remote, options).err()?;
+                let error = self.listeners.allow(remote, scope, options).err()?;
                 return Some(unusable(peer, &remote, &error));
             }
-            Output::Unlisten { remote } => self.listeners.disallow(remote),
+            Output::Unlisten { remote, scope } => self.listeners.disallow(remote, scope),
             Output::BfdSet { peer, target } => {
                 return self.bfd.command(peer, bfd::Command::Set(target));
             }

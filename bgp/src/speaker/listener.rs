@@ -28,8 +28,9 @@ pub(super) struct Listeners {
     sockets: Vec<TcpListener>,
     /// Socket to poll first. Rotates, so that connections at one socket do not starve another.
     next: usize,
-    /// TCP options by remote network. Other connections are closed.
-    allowed: BTreeMap<IpNet, TcpOptions>,
+    /// TCP options by remote network and the index of its interface, 0 for any. Other connections
+    /// are closed.
+    allowed: BTreeMap<(IpNet, u32), TcpOptions>,
     /// Delay after a failed accept.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -75,27 +76,34 @@ impl Listeners {
         })
     }
 
-    /// Allows connections from `remote` with these options, replacing earlier ones.
+    /// Allows connections from `remote`, on the interface of index `scope` if that is not 0, with
+    /// these options, replacing earlier ones.
     ///
     /// # Errors
     /// Setting the MD5 key failed (then connections from `remote` are closed), or the minimum TTL.
-    pub(super) fn allow(&mut self, remote: IpNet, options: TcpOptions) -> Result<(), SetupError> {
-        let old = self.allowed.remove(&remote);
+    pub(super) fn allow(
+        &mut self,
+        remote: IpNet,
+        scope: u32,
+        options: TcpOptions,
+    ) -> Result<(), SetupError> {
+        let old = self.allowed.remove(&(remote, scope));
         let had_password = old.is_some_and(|allowed| allowed.password.is_some());
         if options.password.is_some() || had_password {
             self.set_keys(remote, options.password.as_ref())?;
         }
-        self.allowed.insert(remote, options);
+        self.allowed.insert((remote, scope), options);
         self.set_min_ttl()
     }
 
-    /// Closes connections from `remote` from now on.
-    pub(super) fn disallow(&mut self, remote: IpNet) {
-        if self
-            .allowed
-            .remove(&remote)
-            .is_some_and(|allowed| allowed.password.is_some())
-        {
+    /// Closes connections from `remote` on this interface from now on.
+    pub(super) fn disallow(&mut self, remote: IpNet, scope: u32) {
+        let removed = self.allowed.remove(&(remote, scope));
+        // The kernel has one key per address, whatever the interface.
+        let mut others = self.allowed.iter();
+        let needs_key =
+            others.any(|((other, _), options)| *other == remote && options.password.is_some());
+        if !needs_key && removed.is_some_and(|allowed| allowed.password.is_some()) {
             // Ignore failure: a stale MD5 key only blocks addresses that are no longer configured.
             drop(self.set_keys(remote, None));
         }
@@ -113,7 +121,7 @@ impl Listeners {
             let of_family = self
                 .allowed
                 .iter()
-                .filter(|(network, _)| network.addr().is_ipv4() == ipv4);
+                .filter(|((network, _), _)| network.addr().is_ipv4() == ipv4);
             let least = of_family
                 .map(|(_, options)| options.min_ttl.unwrap_or(0))
                 .min();
@@ -161,10 +169,16 @@ impl Listeners {
 
     fn admit(&self, stream: TcpStream, remote: SocketAddr) -> Accepted {
         let address = remote.ip().to_canonical();
+        let on = match remote {
+            SocketAddr::V6(remote) => remote.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
         let allowed = self.allowed.iter();
         let Some((_, options)) = allowed
-            .filter(|(network, _)| network.contains(&address))
-            .max_by_key(|(network, _)| network.prefix_len())
+            .filter(|((network, scope), _)| {
+                network.contains(&address) && (*scope == 0 || *scope == on)
+            })
+            .max_by_key(|((network, scope), _)| (network.prefix_len(), *scope))
         else {
             return Accepted::Unknown(remote);
         };

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use tracing::{debug, info, trace, warn};
 
-use crate::config::Remote;
 use crate::fsm::{Cause, Event, Input, TEXT_MAX, shortened};
 use crate::wire::ErrorCode;
 
 /// Addresses of peers by name; events contain only the name.
-pub(super) type Addresses = HashMap<String, Remote>;
+pub(super) type Addresses = HashMap<String, String>;
 
 /// Maximum number of logged octets of an UPDATE with errors. Truncates extended messages (RFC 8654)
 /// only.
@@ -30,12 +29,7 @@ pub(super) fn input(input: &Input) {
 
 /// Logs an event. Warnings need the attention of an operator.
 pub(super) fn event(event: &Event, addresses: &Addresses) {
-    let at = |peer: &str| {
-        addresses
-            .get(peer)
-            .map(ToString::to_string)
-            .unwrap_or_default()
-    };
+    let at = |peer: &str| addresses.get(peer).cloned().unwrap_or_default();
     match event {
         Event::StateChanged { peer, from, to } => {
             debug!(%peer, address = %at(peer), "state changed: {from} -> {to}");

@@ -53,7 +53,8 @@ pub use self::events::Events;
 use self::listener::Listeners;
 use crate::config::{ConfigError, PeerConfig};
 use crate::fsm::{
-    Input, OtherPaths, PeerDetail, PeerRoutes, PeerStatus, ShutdownMode, Speaker, SpeakerConfig,
+    Input, LinkState, OtherPaths, PeerDetail, PeerRoutes, PeerStatus, ShutdownMode, Speaker,
+    SpeakerConfig,
 };
 use crate::rib::Route;
 
@@ -168,6 +169,13 @@ impl Handle {
         config.check()?;
         self.input(Input::SetPeer(config));
         Ok(())
+    }
+
+    /// Reports what is at the other end of an interface. The unnumbered peers on it get the address
+    /// of its router.
+    pub fn set_link(&self, interface: impl Into<String>, state: LinkState) {
+        let interface = interface.into();
+        self.input(Input::Link { interface, state });
     }
 
     /// Removes a peer and its routes. Its session ends with Cease/Peer De-configured.

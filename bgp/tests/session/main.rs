@@ -24,3 +24,4 @@ mod retry;
 mod routes;
 mod shutdown;
 mod timers;
+mod unnumbered;

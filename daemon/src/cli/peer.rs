@@ -58,10 +58,10 @@ fn text(peer: &PeerDetail, rejected: &[RejectedPeer], style: Style) -> Result<St
         text,
         "{} ({}): {} for {}\n",
         style.bold(&status.name),
-        status.remote,
+        status.address_text(),
         match status.remote {
             Remote::Network(_) => "accepting connections".to_owned(),
-            Remote::Router(_) => status.state.to_string(),
+            Remote::Router(_) | Remote::Link(_) => status.state.to_string(),
         },
         age(status.since)
     )?;
@@ -141,6 +141,10 @@ fn status_lines(status: &PeerStatus) -> Lines {
     let mut lines = Vec::new();
     if let Some(template) = &status.template {
         lines.push(("dynamic neighbor of", template.clone()));
+    }
+    if let Some(link) = &status.link {
+        let notes = link.notes.iter();
+        lines.extend(notes.map(|note| ("interface", note.clone())));
     }
     if let Some(address) = status.local_address {
         lines.push(("local address", address.to_string()));

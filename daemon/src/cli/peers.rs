@@ -166,12 +166,18 @@ fn text(lines: &[Line], style: Style) -> String {
             printable(&refusal(peer))
         )),
     });
-    let below: String = errors.iter().cloned().chain(rejected).collect();
+    let notes = peers().flat_map(|peer| notes(peer, style));
+    let below: String = errors
+        .iter()
+        .cloned()
+        .chain(notes)
+        .chain(rejected)
+        .collect();
     if !below.is_empty() {
         text += &format!("\n{below}");
     }
     if !errors.is_empty() {
-        let sessions = || peers().filter(|peer| matches!(peer.status.remote, Remote::Router(_)));
+        let sessions = || peers().filter(|peer| peer.status.remote.is_one_router());
         let up = sessions().filter(|peer| peer.status.state == State::Established);
         text += &format!(
             "\n{} of {} sessions established; details of one: ferrolb peer NAME\n",
@@ -218,6 +224,17 @@ fn errors<'a>(peers: impl Iterator<Item = &'a PeerLine>, style: Style) -> Vec<St
     lines.collect()
 }
 
+/// What is to be known about the interface of an unnumbered peer without a session.
+fn notes(peer: &PeerLine, style: Style) -> Vec<String> {
+    let status = &peer.status;
+    let link = status.link.as_ref();
+    let link = link.filter(|_| status.state != State::Established);
+    let notes = link.into_iter().flat_map(|link| &link.notes);
+    notes
+        .map(|note| format!("{}: {}\n", style.bold(&status.name), printable(note)))
+        .collect()
+}
+
 fn refusal(peer: &RejectedPeer) -> String {
     format!("{} is rejected: {}", peer.object, peer.reason)
 }
@@ -236,7 +253,7 @@ fn row(peer: &PeerLine) -> Vec<String> {
     );
     vec![
         status.name.clone(),
-        status.remote.to_string(),
+        status.address_text(),
         asn,
         state,
         age(status.since),
@@ -305,7 +322,7 @@ fn changed_line(line: &Line) -> String {
 #[cfg(test)]
 mod tests {
     use ferrolb_bgp::config::PeerConfig;
-    use ferrolb_bgp::fsm::{Input, Speaker, SpeakerConfig};
+    use ferrolb_bgp::fsm::{Input, LinkStatus, Speaker, SpeakerConfig};
     use ferrolb_bgp::wire::Asn;
 
     use super::*;
@@ -344,6 +361,29 @@ mod tests {
              tor: BGPPeer metallb-system/tor is rejected: spec.holdTime: is short\n"
         );
         assert!(text(&[], Style::stdout()).contains("no BGPPeer selects this node"));
+    }
+
+    #[test]
+    fn what_an_unnumbered_peer_lacks_is_listed_while_it_has_no_session() {
+        let listed = |state: State| {
+            let Line::Peer(mut peer) = line("fabric".into(), "no way") else {
+                unreachable!()
+            };
+            peer.status.state = state;
+            peer.status.remote = Remote::unknown_on_link(179);
+            peer.status.link = Some(LinkStatus {
+                interface: "eth1".into(),
+                notes: vec!["no router\u{1b}".into()],
+            });
+            text(&[Line::Peer(peer)], Style::stdout())
+        };
+        let waiting = listed(State::Active);
+        assert!(
+            waiting.contains("fabric: no router\\u{1b}\n"),
+            "{waiting:?}"
+        );
+        assert!(waiting.contains("fabric  eth1"), "{waiting:?}");
+        assert!(!listed(State::Established).contains("no router"));
     }
 
     #[test]

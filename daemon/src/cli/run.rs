@@ -349,9 +349,10 @@ impl Daemon {
     /// in a rollout with surge. Otherwise, if nothing shows that the stop is permanent, other nodes
     /// wait for this one to come back: its kernel goes on forwarding, so that no connection breaks.
     async fn end(mut self, ending: Ending) -> anyhow::Result<End> {
-        if matches!(ending, Ending::Panicked) {
-            self.restore();
-        }
+        let _restored = match ending {
+            Ending::Panicked => self.restore(),
+            Ending::StopMode(_) | Ending::Failed(_) => None,
+        };
         let engine = self.engine;
         let mut source = Some(self.source);
         let end = match ending {
@@ -392,12 +393,12 @@ impl Daemon {
     }
 
     /// After a panic before the first update, announces the saved routes.
-    fn restore(&self) {
-        if !self.status.borrow().initialized
-            && let (Some(engine), Some(state)) = (&self.engine, &self.state)
-        {
-            panicked::restore(&self.node, engine, state);
+    fn restore(&self) -> Option<Announcer> {
+        let (engine, state) = (self.engine.as_ref()?, self.state.as_ref()?);
+        if self.status.borrow().initialized {
+            return None;
         }
+        panicked::restore(&self.node, engine, state)
     }
 }
 

@@ -52,16 +52,15 @@ pub async fn catch(
     })
 }
 
-/// Announces the saved routes, after a panic before the first update.
-pub fn restore(node: &str, engine: &Handle, state: &StateDir) {
+/// Announces the saved routes, after a panic before the first update. The announcer finds the
+/// routers of unnumbered peers: keep it.
+pub fn restore(node: &str, engine: &Handle, state: &StateDir) -> Option<Announcer> {
     match state.load() {
         Ok(Some(saved)) => {
             let now = Instant::now().into_std();
-            Announcer::new(node.to_owned(), engine.clone(), None).restore(
-                now,
-                saved,
-                "the control loop panicked",
-            );
+            let mut announcer = Announcer::new(node.to_owned(), engine.clone(), None);
+            announcer.restore(now, saved, "the control loop panicked");
+            return Some(announcer);
         }
         Ok(None) => {}
         Err(error) => {
@@ -71,6 +70,7 @@ pub fn restore(node: &str, engine: &Handle, state: &StateDir) {
             );
         }
     }
+    None
 }
 
 /// Delay between a panic and the restart, for a process of this age. Sessions stay up meanwhile,

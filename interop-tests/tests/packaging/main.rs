@@ -113,6 +113,31 @@ fn one_file_kustomize_and_the_chart_install_the_same_objects() {
     });
 }
 
+/// Only the announcer gets the capability, and only where it is asked for.
+#[test]
+fn unnumbered_sessions_give_the_announcer_net_raw_and_nothing_else() {
+    scenario("packaging-unnumbered", |scratch| {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        let key = ("DaemonSet".to_owned(), "ferrolb-announcer".to_owned());
+        let plain = one_file()?;
+        let mut expected = plain.clone();
+        let announcer = expected.get_mut(&key).context("no announcer")?;
+        let pod = &mut announcer["spec"]["template"]["spec"];
+        pod["securityContext"] = json!({
+            "runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        pod["containers"][0]["securityContext"]["capabilities"]["add"] = json!(["NET_RAW"]);
+        ensure_equal(&expected, &overlay(&cp, "all-unnumbered")?).context("all-unnumbered")?;
+        let bgp = overlay(&cp, "bgp-unnumbered")?;
+        ensure!(bgp.get(&key) == expected.get(&key), "{:#?}", bgp.get(&key));
+        let values = json!({"speaker": {"bgp": {"unnumbered": true}}});
+        let rendered = objects(&render(scratch, &values)?)?;
+        let chart = rendered.get(&key);
+        ensure!(chart == expected.get(&key), "{chart:#?}");
+        Ok(())
+    });
+}
+
 #[test]
 fn the_api_server_accepts_every_overlay_and_every_use_of_the_chart() {
     scenario("packaging-valid", |scratch| {
@@ -137,7 +162,7 @@ fn the_api_server_accepts_every_overlay_and_every_use_of_the_chart() {
         accepted("deploy/ferrolb.yaml", &["-f", &file.to_string_lossy()])?;
         let dashboard = deploy().join("monitoring");
         accepted("the dashboard", &["-k", &dashboard.to_string_lossy()])?;
-        for overlay in ["bgp", "layer2", "all"] {
+        for overlay in ["bgp", "layer2", "all", "bgp-unnumbered", "all-unnumbered"] {
             let folder = deploy().join("kustomize").join(overlay);
             accepted(overlay, &["-k", &folder.to_string_lossy()])?;
         }

@@ -1,5 +1,7 @@
 //! Runs the engine on a thread of its own, with packet sockets.
 //!
+//! `routers` finds the routers of unnumbered BGP sessions, on a thread of its own.
+//!
 //! All other modules are private: `runner` is the loop, `netlink` with `links` follows the kernel's
 //! interfaces, `segments` has the sockets of each interface, `groups` joins IPv6 groups.
 
@@ -9,6 +11,7 @@ mod groups;
 mod links;
 mod netlink;
 mod packet_socket;
+pub mod routers;
 mod runner;
 mod segment;
 mod segments;

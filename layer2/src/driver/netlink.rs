@@ -1,4 +1,4 @@
-//! Follows links, addresses and default routes of the kernel by a socket of rtnetlink(7).
+//! Follows tables of the kernel, such as its links and addresses, by a socket of rtnetlink(7).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,15 +13,59 @@ use rustix::net::{
 use super::attributes::{Message, messages, u32_at};
 use super::links::Links;
 
-/// Links, addresses of both families, routes of both families, and `RTNLGRP_IPV4_NETCONF`, which
-/// reports changes of `rp_filter`.
-const GROUPS: u32 = (libc::RTMGRP_LINK
-    | libc::RTMGRP_IPV4_IFADDR
-    | libc::RTMGRP_IPV6_IFADDR
-    | libc::RTMGRP_IPV4_ROUTE
-    | libc::RTMGRP_IPV6_ROUTE
-    | 1 << (24 - 1))
-    .cast_unsigned();
+/// Tables that are built from the messages of the kernel.
+pub(super) trait Table: Default {
+    /// The groups of events (`RTMGRP_…`).
+    const GROUPS: libc::c_int;
+    /// The steps of a dump. The kernel answers one request at a time.
+    const STEPS: &'static [Step];
+
+    /// Applies a message. Returns whether something may have changed.
+    fn apply(&mut self, message: &Message<'_>, excluded: &dyn Fn(&str) -> bool) -> bool;
+}
+
+/// A request for a whole table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// The message, `RTM_GET…`.
+    pub(super) kind: u16,
+    /// The address family; AF_UNSPEC for all.
+    pub(super) family: libc::c_int,
+    /// The length of the fixed part, in octets.
+    pub(super) fixed: usize,
+}
+
+impl Table for Links {
+    /// Links, addresses of both families, routes of both families, and `RTNLGRP_IPV4_NETCONF`,
+    /// which reports changes of `rp_filter`.
+    const GROUPS: libc::c_int = libc::RTMGRP_LINK
+        | libc::RTMGRP_IPV4_IFADDR
+        | libc::RTMGRP_IPV6_IFADDR
+        | libc::RTMGRP_IPV4_ROUTE
+        | libc::RTMGRP_IPV6_ROUTE
+        | 1 << (24 - 1);
+    const STEPS: &'static [Step] = &[
+        Step::all(libc::RTM_GETLINK),
+        Step::all(libc::RTM_GETADDR),
+        Step::all(libc::RTM_GETROUTE),
+    ];
+
+    fn apply(&mut self, message: &Message<'_>, excluded: &dyn Fn(&str) -> bool) -> bool {
+        // A change of `rp_filter` changes warnings.
+        Self::apply(self, message, excluded) || message.kind == libc::RTM_NEWNETCONF
+    }
+}
+
+impl Step {
+    /// A table of all address families. The largest of the fixed parts is `ifinfomsg`.
+    const fn all(kind: u16) -> Self {
+        Self {
+            kind,
+            family: libc::AF_UNSPEC,
+            fixed: 16,
+        }
+    }
+}
 
 /// Datagrams that are read in one turn: frames wait meanwhile. The kernel fills up to 32 KiB of a
 /// dump at a time.
@@ -30,23 +74,20 @@ const DATAGRAMS: usize = 16;
 /// The queue of events. What exceeds it is read by a new dump.
 const QUEUE: usize = 1 << 20;
 
-/// The steps of a dump. The kernel answers one request at a time.
-const STEPS: [u16; 3] = [libc::RTM_GETLINK, libc::RTM_GETADDR, libc::RTM_GETROUTE];
-
 /// A socket of rtnetlink that is subscribed to events.
 #[derive(Debug)]
-pub(super) struct Netlink {
+pub(super) struct Netlink<T> {
     socket: OwnedFd,
     buffer: Vec<u8>,
     /// The sequence number of the last request.
     sequence: u32,
     /// Complete. None until the first dump has ended.
-    links: Option<Links>,
-    /// In progress: events are applied to it, and it replaces `links` at its end.
-    dump: Option<Dump>,
+    table: Option<T>,
+    /// In progress: events are applied to it, and it replaces `table` at its end.
+    dump: Option<Dump<T>>,
     /// The dumps in sequence that were interrupted.
     interruptions: u32,
-    /// `links` are of a dump that was interrupted.
+    /// `table` is of a dump that was interrupted.
     incomplete: bool,
 }
 
@@ -55,15 +96,15 @@ pub(super) struct Netlink {
 const INTERRUPTIONS: u32 = 3;
 
 #[derive(Debug, Default)]
-struct Dump {
-    links: Links,
-    /// An index into [`STEPS`].
+struct Dump<T> {
+    table: T,
+    /// An index into [`Table::STEPS`].
     step: usize,
     /// The kernel's tables changed while it read them: the dump must be repeated.
     interrupted: bool,
 }
 
-impl Netlink {
+impl<T: Table> Netlink<T> {
     /// Subscribes to events and requests a dump.
     ///
     /// # Errors
@@ -77,14 +118,17 @@ impl Netlink {
             None,
         )?;
         sockopt::set_socket_recv_buffer_size(&socket, QUEUE)?;
-        bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
+        bind(
+            &socket,
+            &SocketAddrNetlink::new(0, T::GROUPS.cast_unsigned()),
+        )?;
         // A connected socket receives from the kernel only, not from other processes.
         connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         let mut netlink = Self {
             socket,
             buffer: vec![0; 64 << 10],
             sequence: 0,
-            links: None,
+            table: None,
             dump: None,
             interruptions: 0,
             incomplete: false,
@@ -94,8 +138,8 @@ impl Netlink {
     }
 
     /// The tables. None until the first dump has ended.
-    pub(super) fn links(&self) -> Option<&Links> {
-        self.links.as_ref()
+    pub(super) fn table(&self) -> Option<&T> {
+        self.table.as_ref()
     }
 
     /// Reads pending messages. Returns whether something may have changed.
@@ -151,13 +195,11 @@ impl Netlink {
         }
         if let Some(dump) = &mut self.dump {
             dump.interrupted |= is_interrupted(message);
-            dump.links.apply(message, excluded);
+            dump.table.apply(message, excluded);
             return Ok(false);
         }
-        // A change of `rp_filter` changes warnings.
-        let is_netconf = message.kind == libc::RTM_NEWNETCONF;
-        let links = self.links.as_mut();
-        Ok(links.is_some_and(|links| links.apply(message, excluded) || is_netconf))
+        let table = self.table.as_mut();
+        Ok(table.is_some_and(|table| table.apply(message, excluded)))
     }
 
     /// A step of the dump has ended. Returns whether it was the last one.
@@ -175,7 +217,7 @@ impl Netlink {
         // EBUSY: a dump that was given up is still in progress.
         dump.interrupted |= error == libc::EBUSY || is_interrupted(message);
         dump.step += 1;
-        if dump.step < STEPS.len() {
+        if dump.step < T::STEPS.len() {
             self.request()?;
             return Ok(false);
         }
@@ -190,7 +232,7 @@ impl Netlink {
         }
         self.incomplete = dump.interrupted;
         self.interruptions = 0;
-        self.links = self.dump.take().map(|dump| dump.links);
+        self.table = self.dump.take().map(|dump| dump.table);
         Ok(true)
     }
 
@@ -210,21 +252,21 @@ impl Netlink {
 
     /// Requests the table of the current step.
     fn request(&mut self) -> io::Result<()> {
-        let step = self.dump.as_ref().and_then(|dump| STEPS.get(dump.step));
-        let Some(&kind) = step else {
+        let step = self.dump.as_ref().and_then(|dump| T::STEPS.get(dump.step));
+        let Some(&step) = step else {
             return Ok(());
         };
         self.sequence = self.sequence.wrapping_add(1).max(1);
         send(
             &self.socket,
-            &request(kind, self.sequence),
+            &request(step, self.sequence),
             SendFlags::empty(),
         )?;
         Ok(())
     }
 }
 
-impl AsFd for Netlink {
+impl<T> AsFd for Netlink<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -235,18 +277,21 @@ fn is_interrupted(message: &Message<'_>) -> bool {
     i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0
 }
 
-/// A request for a whole table, of all address families.
-fn request(kind: u16, sequence: u32) -> Vec<u8> {
+fn request(step: Step, sequence: u32) -> Vec<u8> {
     /// `NLM_F_REQUEST` and `NLM_F_DUMP` of `<linux/netlink.h>`.
     const FLAGS: u16 = 1 | 0x300;
-    let mut request = Vec::with_capacity(32);
-    request.extend(32u32.to_ne_bytes());
-    request.extend(kind.to_ne_bytes());
+    const HEADER: usize = 16;
+    let mut request = Vec::with_capacity(HEADER + step.fixed);
+    let length = u32::try_from(HEADER + step.fixed).unwrap_or(u32::MAX);
+    request.extend(length.to_ne_bytes());
+    request.extend(step.kind.to_ne_bytes());
     request.extend(FLAGS.to_ne_bytes());
     request.extend(sequence.to_ne_bytes());
-    // The port number of the sender, which the kernel knows, and the largest of the fixed parts,
-    // `ifinfomsg`, with the address family AF_UNSPEC.
-    request.resize(32, 0);
+    // The port number of the sender, which the kernel knows.
+    request.extend([0; 4]);
+    // Every fixed part begins with the address family.
+    request.extend(u8::try_from(step.family));
+    request.resize(HEADER + step.fixed, 0);
     request
 }
 
@@ -258,9 +303,9 @@ mod tests {
 
     #[test]
     fn the_first_dump_lists_the_loopback_interface_with_its_address() {
-        let mut netlink = Netlink::open().unwrap();
-        assert!(netlink.links().is_none());
-        while netlink.links().is_none() {
+        let mut netlink = Netlink::<Links>::open().unwrap();
+        assert!(netlink.table().is_none());
+        while netlink.table().is_none() {
             let timeout = Timespec {
                 tv_sec: 10,
                 tv_nsec: 0,
@@ -269,7 +314,7 @@ mod tests {
             assert_eq!(poll(&mut descriptors, Some(&timeout)), Ok(1));
             netlink.receive(&|_| true).unwrap();
         }
-        let interfaces = netlink.links().unwrap().interfaces();
+        let interfaces = netlink.table().unwrap().interfaces();
         let loopback = interfaces.values().find(|interface| interface.loopback);
         let networks = &loopback.unwrap().networks;
         assert!(

@@ -46,7 +46,7 @@ pub(super) struct Runner {
     events: mpsc::UnboundedSender<Event>,
     /// Readable when there are requests, or no handle any more.
     wake: UnixStream,
-    netlink: Netlink,
+    netlink: Netlink<Links>,
     segments: Segments,
     service_proxy: BTreeSet<IpAddr>,
     /// When sockets that failed are opened again.
@@ -78,7 +78,7 @@ impl Runner {
         wake: UnixStream,
     ) -> io::Result<Self> {
         let segments = Segments::new()?;
-        let netlink = Netlink::open()?;
+        let netlink = Netlink::<Links>::open()?;
         segments.watch(&netlink, Ready::Netlink)?;
         segments.watch(&wake, Ready::Requests)?;
         Ok(Self {
@@ -217,7 +217,7 @@ impl Runner {
     }
 
     fn update_interfaces(&mut self, now: Time) {
-        let Some(links) = self.netlink.links() else {
+        let Some(links) = self.netlink.table() else {
             return;
         };
         for change in self.segments.set_interfaces(links.interfaces()) {
@@ -282,7 +282,7 @@ impl Runner {
                 break;
             };
             let failed = self.segments.change_group(change);
-            if let Some(links) = self.netlink.links().filter(|_| failed) {
+            if let Some(links) = self.netlink.table().filter(|_| failed) {
                 send_warnings(&mut self.segments, links, &self.events);
             }
             self.busy = true;

@@ -1,5 +1,7 @@
 //! The kinds of frames that are received, and the kernel's filter for each.
 
+use std::ops::RangeInclusive;
+
 use socket2::SockFilter;
 
 use crate::interface::IfIndex;
@@ -81,16 +83,7 @@ impl Traffic {
 
     /// The filter of a socket of this kind.
     pub(super) fn filter(self, interface: IfIndex) -> Vec<SockFilter> {
-        // The kernel passes frames of `eth0.100` and of bonds to sockets of the lower interface
-        // too. They are of another segment.
-        let mut steps = vec![
-            Step::Load(LOAD_WORD, INTERFACE),
-            Step::Equal(interface.0),
-            Step::Load(LOAD_WORD, PACKET_TYPE),
-            Step::AtMost(PACKET_MULTICAST),
-        ];
-        steps.extend(self.content());
-        program(&steps)
+        filter(interface, self.content())
     }
 
     /// The conditions on the content of a frame.
@@ -131,18 +124,42 @@ impl Traffic {
                 ]);
                 steps
             }
-            Self::Ndp => vec![
-                Step::Load(LOAD_OCTET, ETHERNET + 6),
-                Step::Equal(ICMPV6),
-                Step::Load(LOAD_OCTET, ETHERNET + 7),
-                Step::Equal(255),
-                // Neighbor Solicitation or Advertisement.
-                Step::Load(LOAD_OCTET, ETHERNET + 40),
-                Step::AtLeast(135),
-                Step::AtMost(136),
-            ],
+            // Neighbor Solicitation or Advertisement.
+            Self::Ndp => icmpv6(135..=136),
         }
     }
+}
+
+/// The filter of a socket for Router Solicitations and Advertisements.
+pub(super) fn router_discovery(interface: IfIndex) -> Vec<SockFilter> {
+    filter(interface, icmpv6(133..=134))
+}
+
+/// Messages of Neighbor Discovery of these types.
+fn icmpv6(types: RangeInclusive<u32>) -> Vec<Step> {
+    vec![
+        Step::Load(LOAD_OCTET, ETHERNET + 6),
+        Step::Equal(ICMPV6),
+        Step::Load(LOAD_OCTET, ETHERNET + 7),
+        Step::Equal(255),
+        Step::Load(LOAD_OCTET, ETHERNET + 40),
+        Step::AtLeast(*types.start()),
+        Step::AtMost(*types.end()),
+    ]
+}
+
+/// The filter of a socket for frames with this content.
+fn filter(interface: IfIndex, content: Vec<Step>) -> Vec<SockFilter> {
+    // The kernel passes frames of `eth0.100` and of bonds to sockets of the lower interface too.
+    // They are of another segment.
+    let mut steps = vec![
+        Step::Load(LOAD_WORD, INTERFACE),
+        Step::Equal(interface.0),
+        Step::Load(LOAD_WORD, PACKET_TYPE),
+        Step::AtMost(PACKET_MULTICAST),
+    ];
+    steps.extend(content);
+    program(&steps)
 }
 
 /// The steps as a program that ends with "accept", "drop". Jumps have eight bits: at most 250
@@ -180,9 +197,13 @@ mod tests {
 
     /// Whether the kernel accepts a frame by the content filter. Any datagram socket has filters.
     fn accepts(traffic: Traffic, frame: &[u8]) -> bool {
+        passes_filter(traffic.content(), frame)
+    }
+
+    fn passes_filter(content: Vec<Step>, frame: &[u8]) -> bool {
         let (sender, receiver) = UnixDatagram::pair().unwrap();
         SockRef::from(&receiver)
-            .attach_filter(&program(&traffic.content()))
+            .attach_filter(&program(&content))
             .unwrap();
         receiver.set_nonblocking(true).unwrap();
         sender.send(frame).unwrap();
@@ -264,6 +285,13 @@ mod tests {
             );
         }
         assert!(!accepts(Traffic::Ndp, &with(solicitation(), 21, 254)));
+    }
+
+    #[test]
+    fn router_discovery_has_a_filter_of_its_own() {
+        let passes = |kind| passes_filter(icmpv6(133..=134), &with(solicitation(), 54, kind));
+        let passing: Vec<u8> = (0..=255).filter(|kind| passes(*kind)).collect();
+        assert_eq!(passing, [133, 134]);
     }
 
     #[test]

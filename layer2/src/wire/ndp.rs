@@ -2,24 +2,17 @@
 
 use std::net::Ipv6Addr;
 
-use super::checksum::Checksum;
 use super::ethernet::{ETHER_TYPE_IPV6, Header};
-use super::reader::Reader;
+use super::icmpv6::{
+    ALL_NODES, Message, SOURCE_LINK_LAYER, TARGET_LINK_LAYER, decode, link_layer_option, packet,
+};
 use crate::mac::Mac;
 
-const ICMPV6: u8 = 58;
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
-/// Options with an Ethernet address (RFC 4861 §4.6.1).
-const SOURCE_LINK_LAYER: u8 = 1;
-const TARGET_LINK_LAYER: u8 = 2;
 const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
-/// A packet of Neighbor Discovery was never forwarded (RFC 4861 §7.1).
-const HOP_LIMIT: u8 = 255;
-/// `ff02::1`.
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// A packet of Neighbor Discovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,29 +57,18 @@ impl Ndp {
     /// Decodes an IPv6 packet, with all checks of RFC 4861 §7.1.1 and §7.1.2. None for other
     /// packets and for those that fail a check. Octets after the packet are padding.
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        let mut reader = Reader(packet);
-        let version = reader.u32()? >> 28;
-        let length = reader.u16()?;
-        let (next_header, hop_limit) = (reader.u8()?, reader.u8()?);
-        let (source, destination) = (reader.ipv6()?, reader.ipv6()?);
-        if (version, next_header, hop_limit) != (6, ICMPV6, HOP_LIMIT) {
+        let Message {
+            source,
+            destination,
+            kind,
+            mut body,
+        } = decode(packet)?;
+        let [flags, ..] = body.array::<4>()?;
+        let target = body.ipv6()?;
+        if target.is_multicast() {
             return None;
         }
-        let message = reader.take(usize::from(length))?;
-        let sum = Checksum::ipv6(source, destination, ICMPV6, length).add(message);
-        if sum.finish() != 0 {
-            return None;
-        }
-        let mut reader = Reader(message);
-        let (kind, code) = (reader.u8()?, reader.u8()?);
-        let _checksum = reader.u16()?;
-        let [flags, ..] = reader.array::<4>()?;
-        let target = reader.ipv6()?;
-        // A group is never a source (RFC 4291 §2.7).
-        if code != 0 || target.is_multicast() || source.is_multicast() {
-            return None;
-        }
-        let option = |kind| link_layer_option(reader, kind);
+        let option = |kind| link_layer_option(body, kind);
         match kind {
             SOLICITATION => {
                 let source_mac = option(SOURCE_LINK_LAYER)?;
@@ -223,42 +205,10 @@ impl Ndp {
             target,
             ..
         }) = *self;
-        let length: u16 = if option.is_some() { 32 } else { 24 };
-        let head = [kind, 0];
-        let mut body = Vec::with_capacity(28);
-        body.extend_from_slice(&[flags, 0, 0, 0]);
-        body.extend_from_slice(&target.octets());
-        if let Some((kind, mac)) = option {
-            body.extend_from_slice(&[kind, 1]);
-            body.extend_from_slice(&mac.0);
-        }
-        let sum = Checksum::ipv6(source, destination, ICMPV6, length);
-        let sum = sum.add(&head).add(&body).finish();
-        let mut packet = Vec::with_capacity(72);
-        packet.extend_from_slice(&[0x60, 0, 0, 0]);
-        packet.extend_from_slice(&length.to_be_bytes());
-        packet.extend_from_slice(&[ICMPV6, HOP_LIMIT]);
-        packet.extend_from_slice(&source.octets());
-        packet.extend_from_slice(&destination.octets());
-        packet.extend_from_slice(&head);
-        packet.extend_from_slice(&sum.to_be_bytes());
-        packet.extend_from_slice(&body);
-        packet
+        let mut fixed = vec![flags, 0, 0, 0];
+        fixed.extend_from_slice(&target.octets());
+        packet([source, destination], kind, &fixed, option)
     }
-}
-
-/// The Ethernet address in the first option of a kind, if there is one. None if an option has
-/// length 0 or is incomplete: the packet must be discarded (RFC 4861 §4.6).
-fn link_layer_option(mut reader: Reader<'_>, wanted: u8) -> Option<Option<Mac>> {
-    let mut found = None;
-    while !reader.0.is_empty() {
-        let (kind, units) = (reader.u8()?, reader.u8()?);
-        let value = reader.take((usize::from(units) * 8).checked_sub(2)?)?;
-        if kind == wanted && found.is_none() {
-            found = Reader(value).mac();
-        }
-    }
-    Some(found)
 }
 
 #[cfg(test)]
@@ -269,7 +219,10 @@ mod tests {
         NdiscRepr,
     };
 
+    use super::super::checksum::Checksum;
     use super::*;
+
+    const ICMPV6: u8 = 58;
 
     const MAC: Mac = Mac([2, 0, 0x5e, 0, 0x53, 1]);
     const ASKER: Mac = Mac([2, 0, 0x5e, 0, 0x53, 9]);

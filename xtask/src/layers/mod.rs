@@ -123,6 +123,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
             "status",
             "moves",
             "wire",
+            "routers",
             "responder",
             "membership",
             "ownership",

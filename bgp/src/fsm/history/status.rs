@@ -61,6 +61,9 @@ pub struct PeerStatus {
     pub template: Option<String>,
     /// Its address, or the network of a template.
     pub remote: Remote,
+    /// What is known of the interface, if the peer is unnumbered.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub link: Option<LinkStatus>,
     /// Our AS number towards the peer.
     pub local_asn: Asn,
     /// The AS numbers that the peer may have.
@@ -106,6 +109,25 @@ pub struct PeerStatus {
     pub update_errors: UpdateErrors,
     /// Sessions established since the peer was configured.
     pub established_count: u64,
+}
+
+impl PeerStatus {
+    /// The peer's address for people: with the name of the interface if it is unnumbered.
+    #[must_use]
+    pub fn address_text(&self) -> String {
+        let interface = self.link.as_ref().map(|link| &*link.interface);
+        crate::config::address_text(&self.remote, interface)
+    }
+}
+
+/// The interface of an unnumbered peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LinkStatus {
+    /// Its name.
+    pub interface: String,
+    /// What an operator should know about it.
+    pub notes: Vec<String>,
 }
 
 /// Why and when the last session or attempt ended.

@@ -79,21 +79,24 @@ impl Speaker {
     /// Prefers a configured router to a dynamic neighbor, a peer with our address as its source
     /// address to one without, and a template with a small network to one with a large network.
     fn choose(&mut self, now: Instant, ends: SocketPair) -> Choice {
+        let scope = ends.scope();
         let ends = ends.canonical();
         let (local, remote) = (ends.local.ip(), ends.remote.ip());
         let configured = |peer: &Peer| peer.template().is_none();
-        let router = |peer: &Peer| peer.config().remote.router().is_some();
-        if let Some(choice) = self.choose_among(now, ends, |peer| configured(peer) && router(peer))
-        {
+        let router = |peer: &Peer| peer.config().remote.is_one_router();
+        let matches = |peer: &Peer| peer.matches(local, remote, scope);
+        let is_router = |peer: &Peer| configured(peer) && router(peer) && matches(peer);
+        if let Some(choice) = self.choose_among(now, is_router) {
             return choice;
         }
-        if let Some(choice) = self.choose_among(now, ends, |peer| !configured(peer)) {
+        let is_dynamic = |peer: &Peer| !configured(peer) && matches(peer);
+        if let Some(choice) = self.choose_among(now, is_dynamic) {
             return choice;
         }
         let templates = self
             .peers
             .iter()
-            .filter(|(_, peer)| !router(peer) && peer.matches(local, remote));
+            .filter(|(_, peer)| !router(peer) && matches(peer));
         let best = templates.min_by_key(|(_, peer)| {
             let any_source = peer.config().transport.source_address.is_none();
             let length = peer.config().remote.network().prefix_len();
@@ -110,20 +113,12 @@ impl Speaker {
             .ok_or((Some(template), RejectReason::TooMany))
     }
 
-    /// Chooses among the `candidates` with these addresses; `None` if there are none.
-    fn choose_among(
-        &self,
-        now: Instant,
-        ends: SocketPair,
-        candidates: impl Fn(&Peer) -> bool,
-    ) -> Option<Choice> {
-        let (local, remote) = (ends.local.ip(), ends.remote.ip());
+    /// Chooses among the `candidates`; `None` if there are none.
+    fn choose_among(&self, now: Instant, candidates: impl Fn(&Peer) -> bool) -> Option<Choice> {
         let with_source = |wanted: bool| {
             let candidates = &candidates;
             self.peers.iter().filter(move |(_, peer)| {
-                peer.config().transport.source_address.is_some() == wanted
-                    && candidates(peer)
-                    && peer.matches(local, remote)
+                peer.config().transport.source_address.is_some() == wanted && candidates(peer)
             })
         };
         let mut rejected = None;

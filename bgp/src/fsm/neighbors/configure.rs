@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-use crate::config::{Impact, PeerConfig};
+use crate::config::{Impact, PeerConfig, Remote};
 use crate::fsm::Speaker;
 use crate::fsm::events::{Event, Output, PeerRoutes};
 use crate::fsm::neighbors::conflicts::conflict;
@@ -17,24 +17,27 @@ impl Speaker {
         if self.shared.is_shutting_down() {
             return;
         }
+        let config = self.resolved(config);
         self.remove_dynamic_named(now, &config.name);
         let conflict = self.conflict(&config);
         let known = self.names.get(&config.name).copied();
         let index = known.unwrap_or_else(|| self.free_index());
         self.names.insert(config.name.clone(), index);
         let old = self.peers.get(&index);
-        let old_address = old.map(|peer| peer.config().remote.network());
+        let old_remote = old.map(|peer| peer.config().remote);
         // A disabled peer always starts again.
         let impact = old
             .filter(|peer| peer.is_enabled())
             .map(|peer| config.impact(peer.config()));
-        let remote = config.remote.network();
+        let remote = config.remote;
         let rekeyed =
             old.is_some_and(|peer| peer.config().transport.password != config.transport.password);
-        if conflict.is_none() && (impact != Some(Impact::None) || rekeyed) {
+        let listens = conflict.is_none() && remote.is_known();
+        if listens && (impact != Some(Impact::None) || rekeyed) {
             self.shared.outputs.push_back(Output::Listen {
                 peer: config.name.clone(),
-                remote,
+                remote: remote.network(),
+                scope: remote.scope(),
                 options: (&config).into(),
             });
         }
@@ -48,11 +51,11 @@ impl Speaker {
             (None, Some(Impact::Reset) | None) => peer.reconfigure(now, config.clone(), shared),
         }
         self.set_dynamic(now, index, runs.then_some(&config));
-        if let Some(old) = old_address.filter(|old| *old != remote) {
+        if let Some(old) = old_remote.filter(|old| *old != remote) {
             self.unlisten(old);
-            self.retry_conflicting(now, old);
+            self.retry_conflicting(now, old.network());
         }
-        self.retry_conflicting(now, remote);
+        self.retry_conflicting(now, remote.network());
     }
 
     /// Starts peers at or around this address whose conflict has ended.
@@ -102,10 +105,10 @@ impl Speaker {
         let Some(peer) = self.peers.remove(&index) else {
             return;
         };
-        let remote = peer.config().remote.network();
+        let remote = peer.config().remote;
         peer.remove(now, &notification, &mut self.shared);
         self.unlisten(remote);
-        self.retry_conflicting(now, remote);
+        self.retry_conflicting(now, remote.network());
     }
 
     pub(in crate::fsm) fn unusable(&mut self, now: Instant, name: &str, reason: String) {
@@ -118,10 +121,13 @@ impl Speaker {
         }
     }
 
-    /// Accepts no more connections from this network, unless another peer is configured with it.
-    fn unlisten(&mut self, remote: IpNet) {
-        if !self.peers.values().any(|peer| peer.has_network(remote)) {
-            self.shared.outputs.push_back(Output::Unlisten { remote });
+    /// Accepts no more connections from there, unless another peer is configured with it.
+    fn unlisten(&mut self, remote: Remote) {
+        if remote.is_known() && !self.peers.values().any(|peer| peer.has_remote(remote)) {
+            self.shared.outputs.push_back(Output::Unlisten {
+                remote: remote.network(),
+                scope: remote.scope(),
+            });
         }
     }
 

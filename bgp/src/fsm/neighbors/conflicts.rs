@@ -27,6 +27,21 @@ impl fmt::Display for SharedOption {
     }
 }
 
+/// Whether both peers are the same router or network. Unnumbered ones are if they are on the same
+/// interface; a link-local address can belong to a router on each interface.
+fn is_same_remote(one: &PeerConfig, two: &PeerConfig) -> bool {
+    if one.remote.is_unnumbered() && two.remote.is_unnumbered() {
+        return one.transport.source_interface == two.transport.source_interface;
+    }
+    has_same_address(one, two)
+}
+
+/// Whether both peers have the same address, on whatever interface.
+fn has_same_address(one: &PeerConfig, two: &PeerConfig) -> bool {
+    let is_known = one.remote.is_known() && two.remote.is_known();
+    is_known && one.remote.network() == two.remote.network()
+}
+
 /// Whether both peers would have the same session: routers identify neighbors by address. A peer
 /// that we dial may have its own port; a peer that dials us connects from any port.
 #[must_use]
@@ -35,7 +50,7 @@ pub fn have_same_session(one: &PeerConfig, two: &PeerConfig) -> bool {
         (Some(one), Some(two)) => one.port() == two.port(),
         _ => true,
     };
-    one.remote.network() == two.remote.network()
+    is_same_remote(one, two)
         && one.transport.source_address == two.transport.source_address
         && same_port
 }
@@ -45,7 +60,9 @@ pub fn different_options(
     one: &PeerConfig,
     two: &PeerConfig,
 ) -> impl Iterator<Item = SharedOption> + use<> {
-    let same_address = one.remote.network() == two.remote.network();
+    let same_address = has_same_address(one, two);
+    // Connections of unnumbered peers are distinguished by interface, but MD5 keys are not.
+    let only_key = one.remote.is_unnumbered() && two.remote.is_unnumbered();
     let (one, two) = (&one.transport, &two.transport);
     [
         (SharedOption::Password, one.password != two.password),
@@ -59,7 +76,9 @@ pub fn different_options(
         ),
     ]
     .into_iter()
-    .filter(move |(_, differs)| same_address && *differs)
+    .filter(move |(option, differs)| {
+        same_address && *differs && (!only_key || *option == SharedOption::Password)
+    })
     .map(|(option, _)| option)
 }
 
@@ -67,8 +86,9 @@ pub fn different_options(
 /// kernel requires a network's MD5 key of every address in it that has no key of its own.
 #[must_use]
 pub fn is_within(inner: &PeerConfig, outer: &PeerConfig) -> bool {
+    let is_known = inner.remote.is_known() && outer.remote.is_known();
     let (inner, outer) = (inner.remote.network(), outer.remote.network());
-    inner != outer && outer.contains(&inner)
+    is_known && inner != outer && outer.contains(&inner)
 }
 
 /// Whether `inner` has no password but is in the network of `outer`, which has one.
@@ -83,8 +103,8 @@ pub(super) fn conflict(config: &PeerConfig, other: &PeerConfig) -> Option<String
     let name = &other.name;
     if have_same_session(config, other) {
         return Some(format!(
-            "peer {name} has the same address and the same source address; configure a source \
-             address for each, or remove one"
+            "peer {name} has the same address (or, unnumbered, the same interface) and the same \
+             source address; configure a source address for each, or remove one"
         ));
     }
     if let Some(option) = different_options(config, other).next() {

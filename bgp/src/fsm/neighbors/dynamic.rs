@@ -79,7 +79,7 @@ impl Speaker {
         let is_template = self
             .peers
             .get(&template)
-            .is_some_and(|peer| peer.config().remote.router().is_none());
+            .is_some_and(|peer| !peer.config().remote.is_one_router());
         self.peers
             .iter()
             .filter(|(_, peer)| is_template && peer.is_of(template))
@@ -104,7 +104,7 @@ impl Speaker {
         let Some(config) = config else {
             return self.remove_dynamic_of(now, index, &removed());
         };
-        if let Remote::Router(router) = config.remote {
+        if let Some(router) = config.remote.router() {
             self.remove_dynamic_of(now, index, &removed());
             let source = config.transport.source_address;
             return self.remove_dynamic_at(now, router.ip(), source);

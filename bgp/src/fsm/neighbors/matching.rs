@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+use crate::config::Remote;
 use crate::fsm::peer::Peer;
 use crate::rib::PeerIndex;
 
@@ -13,15 +12,21 @@ impl Peer {
         self.config().remote.contains(address)
     }
 
-    /// Whether a connection between these addresses belongs to the peer.
-    pub(super) fn matches(&self, local: IpAddr, remote: IpAddr) -> bool {
+    /// Whether a connection between these addresses belongs to the peer. `scope`: the index of its
+    /// interface if the addresses are link-local, else 0.
+    pub(super) fn matches(&self, local: IpAddr, remote: IpAddr, scope: u32) -> bool {
         let source = self.config().transport.source_address;
-        self.has_address(remote) && source.is_none_or(|source| source.to_canonical() == local)
+        let own_scope = self.config().remote.scope();
+        self.has_address(remote)
+            && (own_scope == 0 || own_scope == scope)
+            && source.is_none_or(|source| source.to_canonical() == local)
     }
 
-    /// Whether the peer is configured with exactly this network.
-    pub(super) fn has_network(&self, network: IpNet) -> bool {
-        self.template().is_none() && self.config().remote.network() == network
+    /// Whether the peer is configured with exactly this network or address.
+    pub(super) fn has_remote(&self, remote: Remote) -> bool {
+        let own = self.config().remote;
+        self.template().is_none()
+            && (own.network(), own.scope()) == (remote.network(), remote.scope())
     }
 
     /// Whether the peer is a dynamic neighbor of this template.

@@ -6,3 +6,4 @@ mod configure;
 pub(super) mod conflicts;
 mod dynamic;
 mod matching;
+mod unnumbered;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::fsm::history::status::{PeerDetail, PeerStatus, RunningTimers};
+use crate::fsm::history::status::{LinkStatus, PeerDetail, PeerStatus, RunningTimers};
 use crate::fsm::peer::Peer;
 use crate::fsm::peer::connection::Connection;
 use crate::fsm::shared::Shared;
@@ -17,6 +17,7 @@ impl Peer {
             name: self.config.name.clone(),
             template: self.template.as_ref().map(|of| of.name.clone()),
             remote: self.config.remote,
+            link: self.link_status(shared),
             local_asn: self.config.local_asn,
             remote_asn: self.config.remote_asn,
             state: self.state,
@@ -40,6 +41,16 @@ impl Peer {
             update_errors: self.history.updates().totals(),
             established_count: self.established_count,
         }
+    }
+
+    fn link_status(&self, shared: &Shared) -> Option<LinkStatus> {
+        let interface = self.config.transport.source_interface.as_ref();
+        let interface = interface.filter(|_| self.config.remote.is_unnumbered())?;
+        let link = shared.links.get(interface);
+        Some(LinkStatus {
+            interface: interface.clone(),
+            notes: link.map(|link| link.notes.clone()).unwrap_or_default(),
+        })
     }
 
     pub(in crate::fsm) fn detail(&self, now: Instant, shared: &Shared) -> PeerDetail {

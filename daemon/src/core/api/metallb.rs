@@ -88,7 +88,8 @@ pub(crate) struct BgpPeerSpec {
     pub local_asn: Option<u32>,
     /// The router's IP address.
     pub peer_address: String,
-    /// An unnumbered session over this interface. Not supported yet.
+    /// The interface of an unnumbered session, instead of peerAddress: the router's link-local
+    /// address is found there. The session carries both families.
     pub interface: String,
     /// The source address of the session, and the next hop of its family. In a BGPPeer of
     /// ferrolb.io also a network: each node uses its lowest address in it.

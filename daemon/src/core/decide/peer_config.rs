@@ -19,7 +19,8 @@ pub(crate) fn peer_config(peer: &Peer, node_name: &str, node: &Node) -> PeerConf
 
 /// The predicted next hop of a route: assumes that the session's local address is its source
 /// address or else the node's InternalIP, and that RFC 8950 is not negotiated. Of a network as
-/// source address, only an InternalIP in it is known.
+/// source address, only an InternalIP in it is known. None on unnumbered sessions: the link-local
+/// address of the interface is not known here.
 pub(crate) fn next_hop(peer: &Peer, node: &Node, family: Family) -> Option<NextHop> {
     let source = peer.session.transport.source_address;
     let internal = || match peer.source_network {
@@ -28,13 +29,18 @@ pub(crate) fn next_hop(peer: &Peer, node: &Node, family: Family) -> Option<NextH
             .internal_ip(peer.family())
             .filter(|_| !peer.session.is_link_local()),
     };
-    next_hops(peer, node).next_hop(wire_family(family), source.or_else(internal), false)
+    if peer.session.remote.is_unnumbered() {
+        return None;
+    }
+    let own = source.or_else(internal);
+    next_hops(peer, node).next_hop(wire_family(family), own, false, false)
 }
 
 /// Whether a route of the family will have a next hop on every session of this peer.
 pub(crate) fn has_next_hop(peer: &Peer, node: &Node, family: Family) -> bool {
     let own_address = peer.family() == family && !peer.session.is_link_local();
-    own_address || next_hop(peer, node, family).is_some()
+    let unnumbered = peer.session.remote.is_unnumbered();
+    own_address || unnumbered || next_hop(peer, node, family).is_some()
 }
 
 /// The node's InternalIPs for families in which the session's local address can't be the next hop.
@@ -43,7 +49,9 @@ pub(crate) fn has_next_hop(peer: &Peer, node: &Node, family: Family) -> bool {
 fn next_hops(peer: &Peer, node: &Node) -> NextHops {
     let needed = |family: Family| {
         let own_address = peer.family() == family && !peer.session.is_link_local();
-        peer.carries(family) && !own_address
+        // The router of an unnumbered session resolves no IPv6 address of the node.
+        let unused = peer.session.remote.is_unnumbered() && family == Family::V6;
+        peer.carries(family) && !own_address && !unused
     };
     let internal = |family| node.internal_ip(family).filter(|_| needed(family));
     NextHops {
@@ -237,6 +245,30 @@ mod tests {
             peer_config(&sourced, "node-a", &both).next_hops,
             NextHops::default()
         );
+    }
+
+    /// RFC 8950 and draft-ietf-idr-linklocal-capability: also without an IPv6 address of the node.
+    #[test]
+    fn an_unnumbered_session_has_a_next_hop_for_both_families() {
+        let fabric = peer("", |spec| spec.interface = "eth1".into());
+        let ipv4_only = node(&["10.0.0.11"]);
+        let both = node(&["10.0.0.11", "fd00::11"]);
+        let own = "fe80::11".parse().ok();
+        for family in Family::ALL {
+            assert!(has_next_hop(&fabric, &ipv4_only, family));
+            let config = peer_config(&fabric, "node-a", &ipv4_only);
+            let sent = config.next_hop(wire_family(family), own, true);
+            assert_eq!(
+                sent.map(|sent| sent.to_string()).as_deref(),
+                Some("fe80::11")
+            );
+            assert_eq!(peer_config(&fabric, "node-a", &both), config);
+            assert_eq!(
+                next_hop(&fabric, &both, family),
+                None,
+                "known by the session"
+            );
+        }
     }
 
     /// The decision, the plan and the engine agree on next hops.

@@ -19,6 +19,7 @@ use crate::runtime::announce::drain::{
     ActiveDrain, DrainScope, Draining, NodeExit, RouterPaths, StopMode,
 };
 use crate::runtime::announce::state_file::{SavedState, StateWriter};
+use crate::runtime::announce::unnumbered::Unnumbered;
 use crate::runtime::announce::weight_rate_limit::WeightRateLimit;
 use crate::runtime::status::Announced;
 
@@ -38,6 +39,7 @@ pub struct Announcer {
     weight_limit: WeightRateLimit,
     sessions: BTreeMap<String, PeerConfig>,
     engine: Handle,
+    unnumbered: Unnumbered,
     state: Option<StateWriter>,
     initialized: bool,
     /// Whether the End-of-RIB gate was opened for restored routes.
@@ -66,6 +68,7 @@ impl Announcer {
             weight_limit: WeightRateLimit::default(),
             sessions: BTreeMap::new(),
             engine,
+            unnumbered: Unnumbered::new(),
             state,
             initialized: false,
             restored: false,
@@ -386,7 +389,8 @@ impl Announcer {
             if self.sessions.get(name) == Some(config) {
                 continue;
             }
-            if config.dials().is_none() && self.engine.local_addresses().is_empty() {
+            let waits = config.transport.passive || !config.remote.is_one_router();
+            if waits && self.engine.local_addresses().is_empty() {
                 tracing::warn!(
                     peer = %name,
                     "passive peer, but no listener is configured: start ferrolb run with --listen \
@@ -398,6 +402,7 @@ impl Announcer {
                  {error}");
             }
         }
+        self.unnumbered.follow(&self.engine, &new);
         self.unsaved |= self.sessions != new;
         self.sessions = new;
         gone

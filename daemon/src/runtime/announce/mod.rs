@@ -1,6 +1,6 @@
 //! Announces the addresses of this node: routes through the BGP engine, with the rate limit of
-//! weights, drain and state file; and by layer 2. Discards packets to unused addresses of
-//! aggregates.
+//! weights, drain, state file and the routers of unnumbered peers; and by layer 2. Discards packets
+//! to unused addresses of aggregates.
 
 pub(crate) mod announcer;
 pub(crate) mod assigned;
@@ -8,4 +8,5 @@ pub(crate) mod discard;
 pub(crate) mod drain;
 pub(crate) mod layer2;
 pub(crate) mod state_file;
+mod unnumbered;
 mod weight_rate_limit;

@@ -81,6 +81,7 @@ false
 {{- include "ferrolb.workload" . -}}
 {{- include "ferrolb.pod" . -}}
 {{- include "ferrolb.container" . -}}
+{{- include "ferrolb.capabilities" . -}}
 {{- include "ferrolb.tls" . -}}
 {{- end -}}
 {{- end -}}
@@ -147,6 +148,22 @@ false
 {{- $_ := set $pod "containers" (concat $pod.containers .role.extraContainers) -}}
 {{- end -}}
 
+{{/* Capabilities of the announcer. Kubernetes gives an added one only to processes of user 0. */}}
+{{- define "ferrolb.capabilities" -}}
+{{- $capabilities := list -}}
+{{- if eq .component "announcer" -}}
+{{- if .role.bgp.netAdmin }}{{ $capabilities = append $capabilities "NET_ADMIN" }}{{ end -}}
+{{- if .role.bgp.unnumbered }}{{ $capabilities = append $capabilities "NET_RAW" }}{{ end -}}
+{{- end -}}
+{{- if $capabilities -}}
+{{- $pod := .object.spec.template.spec -}}
+{{- $root := dict "runAsNonRoot" false "runAsUser" 0 "runAsGroup" 0 -}}
+{{- $_ := mergeOverwrite $pod.securityContext $root -}}
+{{- $container := first $pod.containers -}}
+{{- $_ := set $container.securityContext.capabilities "add" $capabilities -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Metrics over HTTPS. The probes of layer 2 don't use the port. */}}
 {{- define "ferrolb.tls" -}}
 {{- $tls := .root.Values.tls -}}
@@ -182,11 +199,6 @@ false
 {{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy -}}
 {{- $resources := ternary $values.speaker.layer2.resources .role.resources (eq .component "layer2") -}}
 {{- $_ := set $container "resources" $resources -}}
-{{- if and (eq .component "announcer") $values.speaker.bgp.netAdmin -}}
-{{- $root := dict "runAsNonRoot" false "runAsUser" 0 "runAsGroup" 0 -}}
-{{- $_ := mergeOverwrite .object.spec.template.spec.securityContext $root -}}
-{{- $_ := set $container.securityContext.capabilities "add" (list "NET_ADMIN") -}}
-{{- end -}}
 {{- $port := int (include "ferrolb.port" .) -}}
 {{- range $container.ports -}}
 {{- $_ := set . "containerPort" $port -}}

@@ -10,6 +10,7 @@ use ferrolb_layer2::wire::ethernet::Header;
 use ferrolb_layer2::wire::hello::{Claim, Hello, HelloError, Key, Section};
 use ferrolb_layer2::wire::hello_frame;
 use ferrolb_layer2::wire::ndp::{Ndp, solicited_node};
+use ferrolb_layer2::wire::router_discovery::RouterDiscovery;
 
 const MAC: Mac = Mac([2, 0, 0x5e, 0, 0x53, 1]);
 const OTHER: Mac = Mac([2, 0, 0x5e, 0, 0x53, 2]);
@@ -51,7 +52,12 @@ pub fn ndp(data: &[u8]) {
     let Some((addresses, message)) = data.split_at_checked(32) else {
         return;
     };
-    let Some(decoded) = Ndp::decode(&ipv6(addresses, message)) else {
+    let packet = ipv6(addresses, message);
+    if let Some(decoded) = RouterDiscovery::decode(&packet) {
+        let frame = decoded.frame(MAC);
+        assert_eq!(RouterDiscovery::decode(&frame[14..]), Some(decoded));
+    }
+    let Some(decoded) = Ndp::decode(&packet) else {
         return;
     };
     let frame = decoded.frame(MAC);
@@ -99,12 +105,16 @@ pub fn ndp_seeds() -> Vec<Vec<u8>> {
     };
     let packets = [asked, Ndp::probe(address), Ndp::unsolicited(MAC, address)];
     // Without padding, and without the first eight octets of the IPv6 header.
-    let without_header = |packet: &Ndp| {
-        let frame = packet.frame(MAC);
+    let without_header = |frame: Vec<u8>| {
         let length = usize::from(u16::from_be_bytes([frame[18], frame[19]]));
         frame[22..14 + 40 + length].to_vec()
     };
-    packets.iter().map(without_header).collect()
+    let router = RouterDiscovery::of_neighbor("fe80::1".parse().unwrap(), MAC);
+    let frames = packets.iter().map(|packet| packet.frame(MAC));
+    frames
+        .chain([router.frame(MAC)])
+        .map(without_header)
+        .collect()
 }
 
 /// A hello without its header and authentication, which are added. A decoded hello equals the one

@@ -72,7 +72,10 @@ fn own_address(peer: &Peer, node: &Node) -> Option<String> {
 
 /// Interfaces come and go, so the caller checks for them repeatedly.
 fn missing_interface(peer: &Peer, missing: &BTreeSet<String>) -> Option<String> {
-    let name = peer.session.transport.source_interface.as_ref()?;
+    // The engine follows the interface of an unnumbered peer, and its status says what is missing.
+    let numbered = !peer.session.remote.is_unnumbered();
+    let name = peer.session.transport.source_interface.as_ref();
+    let name = name.filter(|_| numbered)?;
     missing.contains(name).then(|| {
         format!(
             "spec.sourceInterface: interface {name:?} does not exist: create it, name another one \
@@ -95,7 +98,7 @@ fn same_router(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
                 "{field}: conflicts with {object}, which has a session with {} from the same \
                  source address: remove one, set another sourceAddress on one, or use \
                  nodeSelectors to run them on different nodes",
-                other.session.remote
+                other.session.address_text()
             ));
         }
         let is_unknown = peer.password_unknown || other.password_unknown;
@@ -155,6 +158,7 @@ fn md5_shadowed_by_network(peer: &Peer, accepted: &[&Peer]) -> Option<String> {
 const fn remote_field(peer: &Peer) -> &'static str {
     match peer.session.remote {
         Remote::Router(_) => "spec.peerAddress",
+        Remote::Link(_) => "spec.interface",
         Remote::Network(_) => "spec.peerNetwork",
     }
 }

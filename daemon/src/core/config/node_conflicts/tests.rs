@@ -41,6 +41,40 @@ fn names_without(peers: impl IntoIterator<Item = Peer>, missing: &[&str]) -> Vec
     conflicts.into_keys().collect()
 }
 
+fn unnumbered(name: &str, created: &str, interface: &str) -> Peer {
+    let mut peer = peer(name, created, "10.0.0.1:179");
+    peer.session.remote = Remote::unknown_on_link(179);
+    peer.session.transport.source_interface = Some(interface.into());
+    peer
+}
+
+#[test]
+fn unnumbered_peers_conflict_on_one_interface_only_and_wait_for_a_missing_one() {
+    let peers = || {
+        [
+            unnumbered("one", "2026-01-01T00:00:00Z", "eth1"),
+            unnumbered("two", "2026-01-02T00:00:00Z", "eth1"),
+            unnumbered("three", "2026-01-02T00:00:00Z", "eth2"),
+        ]
+    };
+    assert_eq!(names(peers()), ["two"]);
+    assert_eq!(names_without(peers(), &["eth1", "eth2"]), ["two"]);
+    let config = Config {
+        peers: peers()
+            .into_iter()
+            .map(|peer| (peer.name.to_string(), peer))
+            .collect(),
+        ..Config::default()
+    };
+    let conflicts = conflicts_on(&config, &Node::default(), &BTreeSet::new());
+    let message = &conflicts["two"].message;
+    assert!(
+        message.starts_with("spec.interface: conflicts with"),
+        "{message}"
+    );
+    assert!(message.contains("a session with eth1"), "{message}");
+}
+
 #[test]
 fn of_two_peers_with_the_same_addresses_the_younger_conflicts_or_the_second_by_name() {
     let old = || peer("z", "2026-01-01T00:00:00Z", "10.0.0.1:179");

@@ -70,7 +70,7 @@ impl Peer {
     }
 
     /// Whether the session carries prefixes of a family: its own, and the other one with
-    /// `dualStackAddressFamily`.
+    /// `dualStackAddressFamily` or if it is unnumbered.
     pub fn carries(&self, family: Family) -> bool {
         self.dual_stack || self.family() == family
     }
@@ -179,7 +179,7 @@ pub(crate) fn parse(
             source_network: source_network?,
             password_unknown: false,
             nodes: nodes?,
-            dual_stack: spec.dual_stack_address_family,
+            dual_stack: carries_both(spec),
             link_bandwidth: *link_bandwidth,
             drain: drain?,
             prepend: *prepend,
@@ -208,8 +208,8 @@ fn session(
         peer_asn: _,
         dynamic_asn: _,
         local_asn: _,
-        peer_address: _,   // transport::remote
-        interface: _,      // reject_unsupported
+        peer_address: _, // transport::remote
+        interface: _,
         source_address: _, // transport::transport, transport::source_network
         peer_port: _,
         hold_time: _, // timers
@@ -220,14 +220,14 @@ fn session(
         password: _,       // password_of
         password_secret: _,
         bfd_profile,
-        enable_graceful_restart: _, // timers
-        ebgp_multi_hop: _,          // asns, transport::transport
-        vrf: _,                     // reject_unsupported
-        dual_stack_address_family,
-        disable_mp: _, // deprecated by MetalLB, no effect there either
+        enable_graceful_restart: _,   // timers
+        ebgp_multi_hop: _,            // asns, transport::transport
+        vrf: _,                       // reject_unsupported
+        dual_stack_address_family: _, // carries_both
+        disable_mp: _,                // deprecated by MetalLB, no effect there either
     } = resource.spec;
     let spec = resource.spec;
-    let remote = errors.record(transport::remote(spec, ferrolb)).flatten();
+    let remote = errors.record(transport::remote(spec, ferrolb));
     let transport = transport::transport(resource, ferrolb, remote, errors);
     let password = errors.record(password_of(spec, secret));
     let bfd = errors.record(bfd_options(bfd_profile, ferrolb.bfd_strict, bfd));
@@ -247,13 +247,19 @@ fn session(
             ..transport?
         },
         timers: timers?,
-        families: families(remote, *dual_stack_address_family),
+        families: families(remote, carries_both(spec)),
         graceful_restart: restart?,
         bfd: bfd?,
         prefix_limit: prefix_limit?,
         shutdown_text: shutdown_text?,
         ..PeerConfig::new(name, PLACEHOLDER, local_asn, remote_asn)
     })
+}
+
+/// Whether the session carries both families: as configured, or always if it is unnumbered, since a
+/// link-local next hop serves both (RFC 8950).
+fn carries_both(spec: &BgpPeerSpec) -> bool {
+    spec.dual_stack_address_family || !spec.interface.is_empty()
 }
 
 /// The families that the session carries.
@@ -331,22 +337,10 @@ fn reject_unsupported(spec: &BgpPeerSpec, errors: &mut Errors) {
         let message = format!("is not supported yet: {remedy}");
         errors.add(FieldError::new(field, message));
     };
-    if is_unnumbered(spec) {
-        let remedy = "set the router's address in peerAddress instead";
-        reject("spec.interface", remedy);
-    } else if !spec.interface.is_empty() {
-        let remedy = "remove it, peerAddress already identifies the router";
-        reject("spec.interface", remedy);
-    }
     if !spec.vrf.is_empty() {
         let remedy = "remove it, or use another BGP speaker for this peer";
         reject("spec.vrf", remedy);
     }
-}
-
-/// Whether only the interface identifies the neighbor.
-fn is_unnumbered(spec: &BgpPeerSpec) -> bool {
-    !spec.interface.is_empty() && spec.peer_address.is_empty()
 }
 
 fn bfd_options(

@@ -185,6 +185,50 @@ fn the_port_of_a_router_is_179_unless_it_is_configured() {
     );
 }
 
+/// MetalLB's FRR modes announce both families over an unnumbered session, as here.
+#[test]
+fn an_interface_may_replace_the_address() {
+    let unnumbered = |more: Value| {
+        let mut spec = json!({ "peerAddress": null, "interface": "eth1" });
+        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+            spec.extend(more);
+        }
+        spec
+    };
+    let peer = metallb_peer(unnumbered(
+        json!({ "peerASN": null, "dynamicASN": "external" }),
+    ));
+    let session = &peer.session;
+    assert_eq!(session.remote, Remote::unknown_on_link(179));
+    let interface = session.transport.source_interface.as_deref();
+    assert_eq!(interface, Some("eth1"));
+    assert_eq!(session.address_text(), "eth1");
+    assert!(peer.carries(Family::V4) && peer.carries(Family::V6));
+    let both = [wire::Family::IPV4_UNICAST, wire::Family::IPV6_UNICAST];
+    assert_eq!(session.families, both);
+    let other_port = metallb_peer(unnumbered(json!({ "peerPort": 1790 })));
+    assert_eq!(other_port.session.remote, Remote::unknown_on_link(1790));
+    // The router is on the link.
+    let multihop = metallb_peer(unnumbered(json!({ "ebgpMultiHop": true })));
+    assert!(!multihop.session.transport.multihop);
+    let same = unnumbered(json!({ "sourceInterface": "eth1", "ttlSecurity": 1 }));
+    assert_eq!(ferrolb_peer(same).session.transport.ttl_security, Some(1));
+    for (more, error) in [
+        (
+            json!({ "sourceInterface": "eth2" }),
+            "spec.sourceInterface: conflicts with interface",
+        ),
+        (
+            json!({ "peerNetwork": "fe80::/64" }),
+            "spec.interface: conflicts with peerNetwork",
+        ),
+    ] {
+        let found = read(Kind::FerrolbBgpPeer, &with(unnumbered(more)));
+        let found = found.expect_err("an error");
+        assert!(found.starts_with(error), "{found}");
+    }
+}
+
 #[test]
 fn multihop_has_no_effect_on_ibgp() {
     let internal = json!({ "peerASN": null, "dynamicASN": "internal" });
@@ -323,12 +367,20 @@ fn an_invalid_field_is_rejected_with_its_name_and_the_remedy() {
             "spec.bfdProfile: no BFDProfile gone",
         ),
         (
-            json!({ "interface": "eth1", "peerAddress": null }),
-            "spec.interface: is not supported yet: set the router's address in peerAddress instead",
+            json!({ "interface": "eth1" }),
+            "spec.interface: conflicts with peerAddress: remove one of them",
         ),
         (
-            json!({ "interface": "eth1" }),
-            "spec.interface: is not supported yet: remove it, peerAddress already identifies",
+            json!({ "interface": "eth 1", "peerAddress": null }),
+            "spec.interface: \"eth 1\" can't be the name of an interface",
+        ),
+        (
+            json!({ "interface": "eth1", "peerAddress": null, "peerPort": 17000 }),
+            "spec.peerPort: 17000 is not a port from 1 to 16384",
+        ),
+        (
+            json!({ "interface": "eth1", "peerAddress": null, "sourceAddress": "fd00::1" }),
+            "spec.sourceAddress: conflicts with interface",
         ),
         (json!({ "vrf": "red" }), "spec.vrf: is not supported yet"),
     ];

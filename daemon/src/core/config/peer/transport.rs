@@ -7,13 +7,14 @@ use ferrolb_allocator::canonical;
 use ferrolb_bgp::config::{Remote, Transport};
 use ipnet::IpNet;
 
-use super::{BGP_PORT, INTERNAL, PeerResource, is_unnumbered};
+use super::{BGP_PORT, INTERNAL, PeerResource};
 use crate::core::api::ferrolb::{FerrolbBgpPeerSpec, HOPS_MAX, INTERFACE_MAX};
 use crate::core::api::metallb::{BgpPeerSpec, MAX_PORT};
 use crate::core::api::{Errors, FieldError};
 
 const ADDRESS: &str = "spec.peerAddress";
 
+const INTERFACE: &str = "spec.interface";
 const NETWORK: &str = "spec.peerNetwork";
 const PORT: &str = "spec.peerPort";
 const SOURCE: &str = "spec.sourceAddress";
@@ -21,36 +22,46 @@ const SOURCE: &str = "spec.sourceAddress";
 /// Maximum number of addresses of a node that an error lists.
 const LISTED_MAX: usize = 8;
 
-/// The neighbor: a router, or every router in a network. None if only `interface` identifies it:
-/// the error about that field is enough.
+/// The neighbor: a router, the router of an interface, or every router in a network.
 pub(super) fn remote(
     spec: &BgpPeerSpec,
     ferrolb: &FerrolbBgpPeerSpec,
-) -> Result<Option<Remote>, FieldError> {
-    if is_unnumbered(spec) {
-        return Ok(None);
-    }
+) -> Result<Remote, FieldError> {
     let address = ip(ADDRESS, &spec.peer_address)?;
+    if !spec.interface.is_empty() {
+        let conflict = |other: &str| {
+            let message = format!("conflicts with {other}: remove one of them");
+            Err(FieldError::new(INTERFACE, message))
+        };
+        return match (address, ferrolb.peer_network.as_str()) {
+            (None, "") => Ok(Remote::unknown_on_link(port(spec)?)),
+            (Some(_), _) => conflict("peerAddress"),
+            (None, _) => conflict("peerNetwork"),
+        };
+    }
     match (address, ferrolb.peer_network.as_str()) {
-        (Some(address), "") => {
-            let port = spec.peer_port.unwrap_or(BGP_PORT);
-            if !(1..=MAX_PORT).contains(&port) {
-                let message = format!("{port} is not a port from 1 to {MAX_PORT}");
-                return Err(FieldError::new(PORT, message));
-            }
-            Ok(Some(Remote::Router(SocketAddr::new(address, port))))
-        }
+        (Some(address), "") => Ok(Remote::Router(SocketAddr::new(address, port(spec)?))),
         (Some(_), _) => {
             let message = "conflicts with peerAddress: remove one of them";
             Err(FieldError::new(NETWORK, message))
         }
         (None, "") => {
-            let message =
-                "is missing: set the router's IP address, or peerNetwork (ferrolb.io/v1alpha1)";
+            let message = "is missing: set the router's IP address, interface, or peerNetwork \
+                 (ferrolb.io/v1alpha1)";
             Err(FieldError::new(ADDRESS, message))
         }
-        (None, text) => network(spec, text).map(Some),
+        (None, text) => network(spec, text),
     }
+}
+
+/// The port of the router.
+fn port(spec: &BgpPeerSpec) -> Result<u16, FieldError> {
+    let port = spec.peer_port.unwrap_or(BGP_PORT);
+    if (1..=MAX_PORT).contains(&port) {
+        return Ok(port);
+    }
+    let message = format!("{port} is not a port from 1 to {MAX_PORT}");
+    Err(FieldError::new(PORT, message))
 }
 
 fn network(spec: &BgpPeerSpec, text: &str) -> Result<Remote, FieldError> {
@@ -84,7 +95,7 @@ pub(super) fn transport(
         true => Some(None),
         false => errors.record(source_address(spec, remote)),
     };
-    let source_interface = errors.record(interface(&ferrolb.source_interface));
+    let source_interface = errors.record(source_interface(spec, ferrolb));
     if let Some(IpAddr::V6(address)) = remote.and_then(|remote| Some(remote.router()?.ip()))
         && address.is_unicast_link_local()
         && source_interface == Some(None)
@@ -119,6 +130,9 @@ fn source_address(
     remote: Option<Remote>,
 ) -> Result<Option<IpAddr>, FieldError> {
     let source = ip(SOURCE, &spec.source_address)?;
+    if source.is_some() {
+        reject_with_interface(spec)?;
+    }
     let (Some(address), Some(remote)) = (source, remote) else {
         return Ok(source);
     };
@@ -134,6 +148,16 @@ fn source_address(
     Ok(source)
 }
 
+/// `sourceAddress` excludes `interface`.
+fn reject_with_interface(spec: &BgpPeerSpec) -> Result<(), FieldError> {
+    if spec.interface.is_empty() {
+        return Ok(());
+    }
+    let message = "conflicts with interface: the session has the link-local address of the \
+        interface; remove it";
+    Err(FieldError::new(SOURCE, message))
+}
+
 /// Whether `sourceAddress` is meant as a network. MetalLB's BGPPeer accepts addresses only.
 fn names_source_network(resource: PeerResource<'_>) -> bool {
     resource.ferrolb.is_some() && resource.spec.source_address.contains('/')
@@ -147,6 +171,7 @@ pub(super) fn source_network(
     if !names_source_network(resource) {
         return Ok(None);
     }
+    reject_with_interface(resource.spec)?;
     let text = &resource.spec.source_address;
     let error = |message: String| Err(FieldError::new(SOURCE, message));
     let Ok(network) = text.parse::<IpNet>() else {
@@ -192,13 +217,29 @@ pub(super) fn no_source_in(network: IpNet, addresses: &BTreeSet<IpAddr>) -> Stri
     )
 }
 
-/// Whether `ebgpMultiHop` is set and the session may be eBGP.
+/// Whether `ebgpMultiHop` is set and the session may be eBGP with a router behind other routers. An
+/// unnumbered router is on the link.
 pub(in crate::core::config) fn multihop_has_effect(spec: &BgpPeerSpec) -> bool {
-    spec.ebgp_multi_hop && spec.dynamic_asn != INTERNAL
+    spec.ebgp_multi_hop && spec.dynamic_asn != INTERNAL && spec.interface.is_empty()
+}
+
+/// The interface that the session is bound to.
+fn source_interface(
+    spec: &BgpPeerSpec,
+    ferrolb: &FerrolbBgpPeerSpec,
+) -> Result<Option<String>, FieldError> {
+    const SOURCE: &str = "spec.sourceInterface";
+    let source = interface(SOURCE, &ferrolb.source_interface)?;
+    let unnumbered = interface(INTERFACE, &spec.interface)?;
+    if unnumbered.is_some() && source.is_some() && source != unnumbered {
+        let message = "conflicts with interface, which the session is bound to: remove it";
+        return Err(FieldError::new(SOURCE, message));
+    }
+    Ok(unnumbered.or(source))
 }
 
 /// Checks the name of an interface by the kernel's rules.
-fn interface(name: &str) -> Result<Option<String>, FieldError> {
+fn interface(field: &str, name: &str) -> Result<Option<String>, FieldError> {
     if name.is_empty() {
         return Ok(None);
     }
@@ -208,7 +249,7 @@ fn interface(name: &str) -> Result<Option<String>, FieldError> {
             "{name:?} can't be the name of an interface: see ip link, at most {INTERFACE_MAX} \
              characters"
         );
-        return Err(FieldError::new("spec.sourceInterface", message));
+        return Err(FieldError::new(field, message));
     }
     Ok(Some(name.to_owned()))
 }

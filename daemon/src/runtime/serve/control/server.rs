@@ -443,7 +443,7 @@ impl BgpAnswers<'_> {
         let known: Vec<String> = peers
             .iter()
             .take(MAX_SUGGESTIONS)
-            .map(|peer| format!("{} ({})", peer.name, peer.remote))
+            .map(|peer| format!("{} ({})", peer.name, peer.address_text()))
             .collect();
         Err(if known.is_empty() {
             format!(

@@ -6,7 +6,6 @@ mod layer2;
 use std::collections::BTreeMap;
 
 use ferrolb_allocator::Family;
-use ferrolb_bgp::config::Remote;
 use ferrolb_bgp::fsm::{PeerStatus, State};
 use ferrolb_layer2::status::Status;
 use prometheus::core::Collector;
@@ -397,19 +396,23 @@ const PEER_COUNTERS: &[(&str, &str, PeerCount)] = &[
 type Labelled<'a> = (String, &'a PeerStatus);
 
 /// Values of the label `peer`: address and port as in MetalLB, with the BGPPeer's name appended
-/// where several go to one router. A `peerNetwork` has no session and is left out; its dynamic
-/// neighbors are included.
+/// where several go to one router. Of an unnumbered peer it is the interface, since its address
+/// changes. A `peerNetwork` has no session and is left out; its dynamic neighbors are included.
 fn labelled(peers: &[PeerStatus]) -> Vec<Labelled<'_>> {
     let peers = || {
         let sessions = peers.iter();
-        sessions.filter(|peer| matches!(peer.remote, Remote::Router(_)))
+        sessions.filter(|peer| peer.remote.is_one_router())
+    };
+    let remote_text = |peer: &PeerStatus| match &peer.link {
+        Some(link) => link.interface.clone(),
+        None => peer.remote.to_string(),
     };
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for peer in peers() {
-        *count.entry(peer.remote.to_string()).or_default() += 1;
+        *count.entry(remote_text(peer)).or_default() += 1;
     }
     let label = |peer: &PeerStatus| {
-        let remote = peer.remote.to_string();
+        let remote = remote_text(peer);
         match count.get(&remote) {
             Some(2..) => format!("{remote}@{}", peer.name),
             _ => remote,

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ferrolb_bgp::config::PeerConfig;
+use ferrolb_bgp::config::{PeerConfig, Remote};
 use ferrolb_bgp::fsm::{Input, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
@@ -71,6 +71,17 @@ fn peers_at_one_address_have_different_labels() {
             "metallb_bgp_updates_total{peer=\"10.0.0.1:179@tor-b\"} 2",
         ]
     );
+}
+
+/// The address of its router changes, a series must not.
+#[test]
+fn an_unnumbered_peer_has_its_interface_as_label() {
+    let mut fabric = peer("fabric", "10.0.0.1:179");
+    fabric.remote = Remote::unknown_on_link(179);
+    fabric.transport.source_interface = Some("eth1".into());
+    let text = rendered(&DaemonStatus::default(), &statuses([fabric]));
+    let up = lines(&text, "metallb_bgp_session_up");
+    assert_eq!(up, ["metallb_bgp_session_up{peer=\"eth1\"} 0"]);
 }
 
 /// A `peerNetwork` never has a session: a value of 0 would be a false alarm.
