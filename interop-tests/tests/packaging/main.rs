@@ -124,7 +124,7 @@ fn unnumbered_sessions_give_the_announcer_net_raw_and_nothing_else() {
         let announcer = expected.get_mut(&key).context("no announcer")?;
         let pod = &mut announcer["spec"]["template"]["spec"];
         pod["securityContext"] = json!({
-            "runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"},
+            "runAsNonRoot": false, "runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"},
         });
         pod["containers"][0]["securityContext"]["capabilities"]["add"] = json!(["NET_RAW"]);
         ensure_equal(&expected, &overlay(&cp, "all-unnumbered")?).context("all-unnumbered")?;
@@ -134,6 +134,11 @@ fn unnumbered_sessions_give_the_announcer_net_raw_and_nothing_else() {
         let rendered = objects(&render(scratch, &values)?)?;
         let chart = rendered.get(&key);
         ensure!(chart == expected.get(&key), "{chart:#?}");
+        let values = json!({"speaker": {"bgp": {"unnumbered": true, "netAdmin": true}}});
+        let rendered = objects(&render(scratch, &values)?)?;
+        let container = &rendered[&key]["spec"]["template"]["spec"]["containers"][0];
+        let added = &container["securityContext"]["capabilities"]["add"];
+        ensure!(*added == json!(["NET_ADMIN", "NET_RAW"]), "{added}");
         Ok(())
     });
 }
