@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use ferrolb::testing::{
     Announcer, Change, ControlLoop, DaemonStatus, Event as Delivered, Kind, Panicked, RawObject,
-    Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore, status_writes,
+    SessionChannels, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic, restore,
+    status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -113,6 +114,7 @@ impl Scene {
                 events: delivered,
                 status,
                 writes,
+                sessions: SessionChannels::unconnected(),
             };
             catch_panic(control_loop, &mut source, stop).await == Err(Panicked)
         });

@@ -18,6 +18,7 @@ mod probe;
 mod routes;
 mod run;
 pub(crate) mod signals;
+mod status_objects;
 
 use std::env;
 use std::ffi::OsString;

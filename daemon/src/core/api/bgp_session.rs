@@ -32,7 +32,6 @@ pub(crate) struct BgpSessionStatus {
     #[schemars(with = "String")]
     pub bfd: Option<String>,
     /// When the session was established, was lost, or became Unknown.
-    #[schemars(extend("format" = "date-time"))]
     pub since: String,
     /// What both ends agreed on. Absent without a session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +90,6 @@ pub(crate) struct Negotiated {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct SessionError {
     /// When it last happened. Repetitions are written within a minute and a half.
-    #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// A code for programs, such as hold-timer-expired.
     pub reason: String,
@@ -104,7 +102,6 @@ pub(crate) struct SessionError {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct SessionNotification {
     /// When it was sent or received.
-    #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// Whether ferrolb sent it. Otherwise the router did.
     pub sent: bool,

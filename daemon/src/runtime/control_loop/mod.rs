@@ -21,7 +21,7 @@ use crate::runtime::announce::drain::{NodeExit, RouterPaths, StopFacts, StopMode
 use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
 use crate::runtime::source::{ApiWrite, Event, Source};
-use crate::runtime::status::{Announced, DaemonStatus, Layer2Services};
+use crate::runtime::status::{Announced, DaemonStatus, Layer2Services, OwnNode};
 use crate::runtime::turn::Turn;
 
 /// Changes that arrive within this time after an update are applied together. The first one is
@@ -126,7 +126,7 @@ impl ControlLoop {
                     continue;
                 }
                 _ = tick.tick() => {
-                    running.tick().await;
+                    running.tick(source).await;
                     running.write_pool_statuses(source);
                     if running.key_requested.is_some() {
                         running.request_hello_key(source);
@@ -279,6 +279,9 @@ impl Running {
             return;
         }
         self.decided = true;
+        if self.control.allocate && (dirty.configuration || !dirty.nodes.is_empty()) {
+            source.sessions.set_unready(self.unready_nodes());
+        }
         self.request_hello_key(source);
         self.log_missing_node();
         // Addresses first: the status that the write results in decides what is announced.
@@ -300,6 +303,7 @@ impl Running {
         }
         if let Some(announcer) = &mut self.control.announcer {
             announcer.update(Instant::now().into_std(), &self.index, &dirty);
+            source.sessions.want(announcer.awaited_peers());
             announcer.update_announced(&self.index, &dirty, &self.announced);
             if first {
                 announcer.save();
@@ -310,6 +314,14 @@ impl Running {
         if dirty.problems || dirty.configuration || !self.control.status.borrow().ready() {
             self.publish();
         }
+    }
+
+    /// The nodes that are not Ready; none if this process doesn't lead.
+    fn unready_nodes(&self) -> Option<BTreeSet<String>> {
+        let nodes = self.index.nodes().iter();
+        let unready = nodes.filter(|(_, node)| !node.ready);
+        self.leading
+            .then(|| unready.map(|(name, _)| name.clone()).collect())
     }
 
     /// Logs once that the Node object of this process doesn't exist, and when it does.
@@ -479,12 +491,18 @@ impl Running {
         self.problems = problems;
     }
 
-    async fn tick(&mut self) {
+    async fn tick(&mut self, source: &Source) {
         self.follow_layer2();
+        if !self.leading {
+            source.sessions.set_unready(None);
+        }
         if let Some(announcer) = &mut self.control.announcer {
+            // Other peers may be configured now, or the drain may have ended.
+            source.sessions.want(announcer.awaited_peers());
             if announcer.needs_router_paths() {
                 let seen = announcer.engine().other_paths().await;
-                announcer.set_router_paths(RouterPaths::new(seen));
+                let sessions = source.sessions.states.borrow().clone();
+                announcer.set_router_paths(&self.index, RouterPaths::new(seen, sessions));
             }
             if announcer.tick(Instant::now().into_std()) {
                 announcer.update_announced(&self.index, &Dirty::default(), &self.announced);
@@ -518,6 +536,14 @@ impl Running {
         })
     }
 
+    fn own_node(&self) -> Option<OwnNode> {
+        let node = self.index.nodes().get(self.control.node()?)?;
+        Some(OwnNode {
+            uid: node.uid.clone(),
+            ready: node.ready,
+        })
+    }
+
     fn publish(&mut self) {
         self.unpublished = false;
         let announcer = self.control.announcer.as_ref();
@@ -544,6 +570,7 @@ impl Running {
             allocated: self.control.allocate.then(|| allocated(&self.index)),
             leading: self.leading,
             without_address: without_address(&self.index),
+            own_node: self.own_node(),
             updates: self.updates,
             panicked: false,
         };

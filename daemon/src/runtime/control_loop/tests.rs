@@ -4,7 +4,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::core::api::RawObject;
 use crate::core::index::change::Change;
-use crate::runtime::source::{ApiWriteReceiver, StatusReceiver, api_writes, status_writes};
+use crate::runtime::source::{
+    ApiWriteReceiver, SessionChannels, StatusReceiver, api_writes, status_writes,
+};
 
 /// A configuration object, or a Service in the namespace `default`.
 fn object(kind: Kind, name: &str, mut body: Value) -> RawObject {
@@ -59,6 +61,7 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         events,
         status,
         writes,
+        sessions: SessionChannels::unconnected(),
     };
     let control = ControlLoop {
         kinds: &Kind::ALL,
