@@ -82,7 +82,7 @@ impl Announced {
     }
 
     /// All services with the BGPPeers that they are announced to, sorted.
-    pub(crate) fn peers(&self) -> Vec<(Arc<ObjectName>, Arc<[Arc<str>]>)> {
+    pub(crate) fn peers(&self) -> Vec<AnnouncedTo> {
         let services = self.lock();
         let services = services.iter();
         services
@@ -130,6 +130,9 @@ fn peers(
     }
     last.clone()
 }
+
+/// A service, and the BGPPeers that it is announced to.
+pub(crate) type AnnouncedTo = (Arc<ObjectName>, Arc<[Arc<str>]>);
 
 /// A service that announces an address by layer 2.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -71,11 +71,14 @@ fn service_writes(writes: &[Write]) -> Vec<&Write> {
         .collect()
 }
 
-/// Checks that announcers wrote nothing, allocators only statuses, Events and the Lease, and that
-/// no write was denied.
+/// Checks that announcers wrote BGPSessions only, allocators only statuses, Events and the Lease,
+/// and that no write was denied.
 fn check_writes_are_granted(writes: &[Write]) -> Result<()> {
     for write in writes {
-        ensure!(write.user != ANNOUNCER_USER, "{write:?}");
+        ensure!(
+            write.user != ANNOUNCER_USER || write.resource == "bgpsessions",
+            "{write:?}"
+        );
         let granted = matches!(
             write.resource.as_str(),
             "services/status" | "ipaddresspools/status" | "leases" | "events"
@@ -417,6 +420,8 @@ fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
         ("announcer", "patch", "services", "default"),
         ("announcer", "list", "secrets", "default"),
         ("announcer", "patch", "nodes", "default"),
+        ("allocator", "delete", "bgpsessions", "default"),
+        ("layer2", "patch", "bgpsessions", "default"),
         ("announcer", "update", "leases", NAMESPACE),
     ] {
         let user = format!("--as=system:serviceaccount:{NAMESPACE}:ferrolb-{role}");

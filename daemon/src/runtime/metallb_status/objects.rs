@@ -6,13 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::core::api::ObjectName;
 use crate::core::hash::fnv1a;
 use crate::runtime::source::metallb_kinds::{
     API_VERSION, MetallbStatus, NAME_LABEL, NAMESPACE_LABEL, NODE_LABEL,
 };
 use crate::runtime::source::status_objects::{Objects, label};
-use crate::runtime::status::DaemonStatus;
+use crate::runtime::status::{AnnouncedTo, DaemonStatus};
 
 /// Maximum length of a condition's message, in octets. MetalLB's CRD permits 32768 characters.
 const MESSAGE_MAX: usize = 16 * 1024;
@@ -22,9 +21,9 @@ pub(super) fn service_statuses(
     namespace: &str,
     node: &str,
     owner_uid: &str,
-    services: &[(Arc<ObjectName>, Arc<[Arc<str>]>)],
+    services: &[AnnouncedTo],
 ) -> Objects {
-    let object = |(service, peers): &(Arc<ObjectName>, Arc<[Arc<str>]>)| {
+    let object = |(service, peers): &AnnouncedTo| {
         // MetalLB's API server sets a random name; this one is a hash, so that the object is found
         // again.
         let name = format!("bgp-{:016x}", fnv1a(&format!("{node} {service}")));
@@ -174,7 +173,7 @@ impl ConfigurationState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::api::{Kind, ObjectKey};
+    use crate::core::api::{Kind, ObjectKey, ObjectName};
     use crate::core::config::{Problem, Severity};
 
     #[test]
