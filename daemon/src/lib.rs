@@ -26,7 +26,7 @@ pub mod testing {
     pub use crate::runtime::gate::Gate;
     pub use crate::runtime::panicked::{Panicked, catch as catch_panic, restore};
     pub use crate::runtime::serve::metrics::{describe as metrics, render as render_metrics};
-    pub use crate::runtime::source::{Event, Source, api_writes, status_writes};
+    pub use crate::runtime::source::{Event, SessionChannels, Source, api_writes, status_writes};
     pub use crate::runtime::status::{DaemonStatus, Layer2Services};
     pub use crate::runtime::telemetry::log_panic;
 }

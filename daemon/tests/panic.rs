@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use ferrolb::testing::{
     Announcer, Change, ControlLoop, DaemonStatus, Discards, Event as Delivered, Gate, Kind,
-    Panicked, RawObject, Source, StateDir, StateWriter, api_writes, catch_panic, log_panic,
-    restore, status_writes,
+    Panicked, RawObject, SessionChannels, Source, StateDir, StateWriter, api_writes, catch_panic,
+    log_panic, restore, status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -118,6 +118,7 @@ impl Scene {
                 status,
                 writes,
                 needs_endpoints: watch::channel(false).0,
+                sessions: SessionChannels::unconnected(),
             };
             catch_panic(control_loop, &mut source, stop).await == Err(Panicked)
         });

@@ -27,7 +27,10 @@ rules:
     resources: [servicel2statuses]
     verbs: [list, create, patch, delete]
   - apiGroups: [metallb.io]
-    resources: [servicel2statuses/status]
+    resources: [configurationstates]
+    verbs: [create, patch]
+  - apiGroups: [metallb.io]
+    resources: [servicel2statuses/status, configurationstates/status]
     verbs: [patch]
 ---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -19,6 +19,7 @@ mod probe;
 mod routes;
 mod run;
 pub(crate) mod signals;
+mod status_objects;
 
 use std::env;
 use std::ffi::OsString;

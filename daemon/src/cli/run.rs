@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 use ferrolb_bgp::fsm::{ShutdownMode, SpeakerConfig};
-use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
+use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -19,15 +19,17 @@ use super::Host;
 use super::gate_args::GateArgs;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
+use super::status_objects::{StatusOptions, publish_layer2, publish_metallb, publish_sessions};
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
+use crate::runtime::announce::bgp_sessions::Publishing;
 use crate::runtime::announce::discard::Discards;
 use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
-use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file, service_status};
+use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file};
 use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::panicked::{self, Panicked};
@@ -36,7 +38,7 @@ use crate::runtime::serve::control::server::{ControlService, Socket};
 use crate::runtime::serve::control::{DEFAULT_SOCKET, LAYER2_SOCKET};
 use crate::runtime::serve::http::tls::Tls;
 use crate::runtime::serve::http::{self, Served};
-use crate::runtime::source::kube::{self, OwnDaemonSet, layer2_status};
+use crate::runtime::source::kube::{self, OwnDaemonSet};
 use crate::runtime::source::{Source, folder};
 use crate::runtime::status::DaemonStatus;
 use crate::runtime::telemetry::{self, LogFormat};
@@ -99,8 +101,9 @@ pub(super) struct RunArgs {
     /// addresses of layer 2 are handed over.
     #[arg(long, value_name = "NAME", conflicts_with = "manifests")]
     daemonset: Option<String>,
-    /// Write a ServiceL2Status (metallb.io/v1beta1) for each service that this node announces by
-    /// layer 2, as MetalLB's speakers do. Each failover then writes to the API server.
+    /// Write MetalLB's status objects (metallb.io/v1beta1): a ServiceL2Status or ServiceBGPStatus
+    /// for each service that this node announces, and the ConfigurationState of this process. Each
+    /// failover then writes to the API server.
     #[arg(long, conflicts_with = "manifests")]
     metallb_status: bool,
     /// Format of log lines. [default: text on a terminal, else json]
@@ -124,7 +127,7 @@ impl RunArgs {
         }
     }
 
-    /// Whether this build can do what the role needs, and the role what the options request.
+    /// Whether this build can do what the role needs.
     fn check_role(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             cfg!(feature = "layer2") || self.role != Role::Layer2,
@@ -132,11 +135,16 @@ impl RunArgs {
              another --role"
         );
         self.gate.check_role(self.role)?;
-        anyhow::ensure!(
-            !self.metallb_status || self.role.announces_layer2(),
-            "--metallb-status has no effect in this role: remove it, or give --role layer2 or all"
-        );
         Ok(())
+    }
+
+    fn status_options(&self, node: &str) -> StatusOptions {
+        StatusOptions {
+            kubeconfig: self.kubeconfig.clone(),
+            namespace: config_namespaces(own_namespace(), &self.config_namespace).swap_remove(0),
+            node: node.to_owned(),
+            role: self.role,
+        }
     }
 
     fn kinds(&self) -> &'static [Kind] {
@@ -238,6 +246,7 @@ struct Daemon {
     host: Host,
     source: Source,
     engine: Option<Handle>,
+    sessions: Option<Publishing>,
     layer2: Option<Layer2Engine>,
     state: Option<StateDir>,
     daemonset: Option<OwnDaemonSet>,
@@ -262,7 +271,7 @@ impl Daemon {
             .protection(args.kubeconfig.clone(), serving)
             .await?;
         let (tls, access) = protection.unzip();
-        let source = source(&args, &node).await?;
+        let mut source = source(&args, &node).await?;
         let signals = StopSignals::listen()?;
         let signals_after_panic = StopSignals::listen()?;
         let state = args.state_dir.clone().map(StateDir::new);
@@ -272,9 +281,18 @@ impl Daemon {
             .then(|| announcer(&args, &node, state.clone()))
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
+        let (engine, events) = engine.unzip();
         let (layer2_announcer, layer2) = layer2(&args, &node, &source).await?.unzip();
         let saved = state.as_ref().and_then(saved);
         let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
+        if args.metallb_status {
+            publish_metallb(&args.status_options(&node), &status).await?;
+        }
+        let objects = source.sessions.objects.take();
+        let parts = engine.clone().zip(events).zip(objects);
+        let sessions = parts.map(|((engine, events), objects)| {
+            publish_sessions(&node, (engine, events), status.clone(), objects, random())
+        });
         let control_loop = ControlLoop {
             kinds: args.kinds(),
             announcer,
@@ -312,6 +330,7 @@ impl Daemon {
             host,
             source,
             engine,
+            sessions,
             layer2,
             state,
             daemonset: args.daemonset(),
@@ -379,15 +398,21 @@ impl Daemon {
                 }
             }
         };
+        let mode = end.as_ref().ok().and_then(|(_, mode)| *mode);
+        let leaves = matches!(mode, Some(StopMode::Drain(Some(_))));
+        let sessions = async {
+            if let Some(sessions) = self.sessions {
+                sessions.end(leaves).await;
+            }
+        };
         let shutdown = async {
             if let Some(engine) = engine {
-                let mode = end.as_ref().ok().and_then(|(_, mode)| *mode);
                 let (text, shutdown) = shutdown_message(mode);
                 tracing::info!("{text}");
                 engine.shutdown(text, shutdown).await;
             }
         };
-        tokio::join!(shutdown, leave, end_source(source));
+        tokio::join!(shutdown, leave, sessions, end_source(source));
         tracing::info!("ferrolb stopped");
         end.map(|(end, _)| end)
     }
@@ -407,14 +432,14 @@ fn announcer(
     args: &RunArgs,
     node: &str,
     state: Option<StateDir>,
-) -> anyhow::Result<(Handle, Announcer)> {
+) -> anyhow::Result<((Handle, Events), Announcer)> {
     let writer = state
         .map(StateWriter::start)
         .transpose()
         .context("start the thread that writes the state file")?;
-    let engine = engine(node, args.listen.clone())?;
+    let (engine, events) = engine(node, args.listen.clone())?;
     let announcer = Announcer::new(node.to_owned(), engine.clone(), writer);
-    Ok((engine, announcer))
+    Ok(((engine, events), announcer))
 }
 
 /// The announcer of layer 2, in roles that have one, and the holder of its engine.
@@ -430,31 +455,9 @@ async fn layer2(
     let writes = source.writes.clone();
     let (announcer, engine) = Layer2Announcer::new(node, excluded, writes, engine::start);
     if args.metallb_status {
-        publish_layer2_status(args, node, &announcer, &engine).await?;
+        publish_layer2(&args.status_options(node), &announcer, &engine).await?;
     }
     Ok(Some((announcer, engine)))
-}
-
-/// Starts to write MetalLB's ServiceL2Status objects.
-async fn publish_layer2_status(
-    args: &RunArgs,
-    node: &str,
-    announcer: &Layer2Announcer,
-    engine: &Layer2Engine,
-) -> anyhow::Result<()> {
-    let namespaces = config_namespaces(own_namespace(), &args.config_namespace);
-    let options = layer2_status::Layer2StatusOptions {
-        kubeconfig: args.kubeconfig.clone(),
-        namespace: namespaces.first().cloned().unwrap_or_default(),
-        node: node.to_owned(),
-    };
-    let (statuses, received) = watch::channel(None);
-    layer2_status::start(options, received)
-        .await
-        .map_err(|error| anyhow::anyhow!("{error}"))?;
-    let services = announcer.services().clone();
-    tokio::spawn(service_status::publish(engine.clone(), services, statuses));
-    Ok(())
 }
 
 /// Why the control loop ended.
@@ -643,7 +646,7 @@ fn host_uptime() -> Option<Duration> {
 }
 
 /// Starts the BGP engine on its own thread.
-fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
+fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<(Handle, Events)> {
     let addresses: Vec<String> = listen.iter().map(SocketAddr::to_string).collect();
     let listening = if listen.is_empty() {
         String::new()
@@ -662,9 +665,7 @@ fn engine(node: &str, listen: Vec<SocketAddr>) -> anyhow::Result<Handle> {
         },
         listen,
     };
-    let (handle, _events) = speaker::spawn(options)
-        .with_context(|| format!("can't start the BGP engine{listening}"))?;
-    Ok(handle)
+    speaker::spawn(options).with_context(|| format!("can't start the BGP engine{listening}"))
 }
 
 fn saved(state: &StateDir) -> Option<SavedState> {

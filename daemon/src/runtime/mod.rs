@@ -4,6 +4,7 @@
 pub(crate) mod announce;
 pub(crate) mod control_loop;
 pub(crate) mod gate;
+pub(crate) mod metallb_status;
 pub(crate) mod panicked;
 pub(crate) mod role;
 pub(crate) mod serve;

@@ -28,18 +28,28 @@ const STALL_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default)]
 pub struct Announced(Arc<Mutex<AnnouncedServices>>);
 
-type AnnouncedServices = BTreeMap<Arc<ObjectName>, Box<[IpAddr]>>;
+type AnnouncedServices = BTreeMap<Arc<ObjectName>, AnnouncedService>;
+
+#[derive(Debug)]
+struct AnnouncedService {
+    addresses: Box<[IpAddr]>,
+    /// The BGPPeers that they are announced to, sorted. Services with equal peers share the list.
+    peers: Arc<[Arc<str>]>,
+}
 
 impl Announced {
     /// Updates the given services. Every prefix that a decision contributes to has a route.
     pub fn update(&self, index: &Index, node_routes: &NodeRoutes, services: &BTreeSet<ObjectName>) {
         let mut announced = self.lock();
+        let any = announced.values().next();
+        let mut last = any.map(|service| service.peers.clone()).unwrap_or_default();
         for name in services {
             announced.remove(name);
             if let Some((name, decision)) = node_routes.decisions().get_key_value(name) {
                 let addresses = addresses(index, name, decision, |_| true);
                 if !addresses.is_empty() {
-                    announced.insert(name.clone(), addresses);
+                    let peers = peers(decision, |_| true, &mut last);
+                    announced.insert(name.clone(), AnnouncedService { addresses, peers });
                 }
             }
         }
@@ -52,11 +62,13 @@ impl Announced {
         node_routes: &NodeRoutes,
         has_route: impl Fn(&IpNet) -> bool,
     ) {
+        let mut last = Arc::default();
         let services = node_routes.decisions().iter().map(|(name, decision)| {
             let addresses = addresses(index, name, decision, &has_route);
-            (name.clone(), addresses)
+            let peers = peers(decision, &has_route, &mut last);
+            (name.clone(), AnnouncedService { addresses, peers })
         });
-        let announced = services.filter(|(_, addresses)| !addresses.is_empty());
+        let announced = services.filter(|(_, service)| !service.addresses.is_empty());
         *self.lock() = announced.collect();
     }
 
@@ -65,7 +77,16 @@ impl Announced {
         let services = self.lock();
         let services = services.iter();
         services
-            .map(|(name, addresses)| (name.clone(), addresses.clone()))
+            .map(|(name, service)| (name.clone(), service.addresses.clone()))
+            .collect()
+    }
+
+    /// All services with the BGPPeers that they are announced to, sorted.
+    pub(crate) fn peers(&self) -> Vec<AnnouncedTo> {
+        let services = self.lock();
+        let services = services.iter();
+        services
+            .map(|(name, service)| (name.clone(), service.peers.clone()))
             .collect()
     }
 
@@ -99,6 +120,28 @@ fn addresses(
     };
     addresses.filter(announced).collect()
 }
+
+/// The BGPPeers that the contributed prefixes are announced to. `last` is the result for another
+/// service, which is shared if it is equal.
+fn peers(
+    decision: &Decision,
+    has_route: impl Fn(&IpNet) -> bool,
+    last: &mut Arc<[Arc<str>]>,
+) -> Arc<[Arc<str>]> {
+    let announced = decision
+        .contributions
+        .iter()
+        .filter(|c| has_route(&c.prefix));
+    let peers = announced.flat_map(|c| c.offers.iter().map(|(peer, _)| peer));
+    let peers: BTreeSet<&Arc<str>> = peers.collect();
+    if !peers.iter().copied().eq(last.iter()) {
+        *last = peers.into_iter().cloned().collect();
+    }
+    last.clone()
+}
+
+/// A service, and the BGPPeers that it is announced to.
+pub(crate) type AnnouncedTo = (Arc<ObjectName>, Arc<[Arc<str>]>);
 
 /// A service that announces an address by layer 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +266,15 @@ pub struct Withheld {
     pub message: String,
 }
 
+/// Facts about the Node of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnNode {
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Whether its condition Ready is True.
+    pub ready: bool,
+}
+
 /// A snapshot of the daemon's state.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonStatus {
@@ -263,6 +315,8 @@ pub struct DaemonStatus {
     pub metallb_speaker: Option<String>,
     /// Number of Services that fewer nodes announce than `minAnnouncers` says; the leader knows.
     pub below_floor: usize,
+    /// The Node of this process, if it exists.
+    pub own_node: Option<OwnNode>,
     /// Number of changes applied.
     pub updates: u64,
     /// The control loop panicked: nothing here changes any more.

@@ -27,13 +27,14 @@ pub const ALLOCATOR_USER: &str = "system:serviceaccount:metallb-system:ferrolb-a
 pub const ANNOUNCER_USER: &str = "system:serviceaccount:metallb-system:ferrolb-announcer";
 
 /// ferrolb's own kinds, as in the API server's paths.
-const OWN_KINDS: [&str; 6] = [
+const OWN_KINDS: [&str; 7] = [
     "ipaddresspools",
     "bgppeers",
     "bfdprofiles",
     "bgpadvertisements",
     "l2advertisements",
     "communities",
+    "bgpsessions",
 ];
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);

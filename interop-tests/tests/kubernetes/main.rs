@@ -73,12 +73,13 @@ fn service_writes(writes: &[Write]) -> Vec<&Write> {
         .collect()
 }
 
-/// Checks that announcers wrote only Events, allocators also statuses and the Lease, and that no
-/// write was denied.
+/// Checks that announcers wrote only Events and BGPSessions, allocators also statuses and the Lease,
+/// and that no write was denied.
 fn check_writes_are_granted(writes: &[Write]) -> Result<()> {
     for write in writes {
         let is_event = write.resource == "events" && write.verb == "create";
-        ensure!(write.user != ANNOUNCER_USER || is_event, "{write:?}");
+        let by_announcer = is_event || write.resource == "bgpsessions";
+        ensure!(write.user != ANNOUNCER_USER || by_announcer, "{write:?}");
         let granted = matches!(
             write.resource.as_str(),
             "services/status" | "ipaddresspools/status" | "leases" | "events"
@@ -420,6 +421,8 @@ fn only_what_is_needed_is_granted(rack: &Rack<'_>) -> Result<()> {
         ("announcer", "patch", "services", "default"),
         ("announcer", "list", "secrets", "default"),
         ("announcer", "patch", "nodes", "default"),
+        ("allocator", "delete", "bgpsessions", "default"),
+        ("layer2", "patch", "bgpsessions", "default"),
         ("announcer", "update", "leases", NAMESPACE),
     ] {
         let user = format!("--as=system:serviceaccount:{NAMESPACE}:ferrolb-{role}");

@@ -5,6 +5,7 @@
 //! (Kubernetes objects) and [`crate::core::config`] (MetalLB's and ferrolb's resources) decide what
 //! the fields mean.
 
+pub(crate) mod bgp_session;
 pub(crate) mod core;
 mod decode;
 pub(crate) mod duration;

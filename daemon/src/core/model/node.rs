@@ -16,6 +16,10 @@ const SHUTTING_DOWN: &str = "node is shutting down";
 /// The fields of a Node that decisions depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
+    /// The UID, for objects that the Node owns. Empty in manifests.
+    pub uid: Box<str>,
+    /// Whether the condition Ready is True.
+    pub ready: bool,
     /// For nodeSelectors.
     pub labels: Labels,
     /// Condition NetworkUnavailable is True.
@@ -56,21 +60,25 @@ impl Node {
             Some(Err(bad)) => (None, Some(bad)),
             None => (None, None),
         };
+        let conditions = &status.conditions;
+        let is_true = |r#type| {
+            let mut of_type = conditions.iter().filter(|c| c.r#type == r#type);
+            of_type.any(|c| c.status == "True")
+        };
         Ok(Self {
+            uid: raw.metadata.uid.as_str().into(),
+            ready: is_true("Ready"),
             weight,
             invalid_weight,
             misspelt_annotation: misspelt::key(&raw.metadata, &[WEIGHT_ANNOTATION]),
             exclusion_ignored: false,
             cordoned: spec.unschedulable,
             deleting: !raw.metadata.deletion_timestamp.is_empty(),
-            shutting_down: status.conditions.iter().any(|c| {
+            shutting_down: conditions.iter().any(|c| {
                 c.r#type == "Ready" && c.status != "True" && c.message.contains(SHUTTING_DOWN)
             }),
             labels: raw.metadata.labels.clone(),
-            network_unavailable: status
-                .conditions
-                .iter()
-                .any(|c| c.r#type == "NetworkUnavailable" && c.status == "True"),
+            network_unavailable: is_true("NetworkUnavailable"),
             internal_ips: addresses(&status, |r#type| r#type == "InternalIP"),
             other_ips: addresses(&status, |r#type| r#type != "InternalIP"),
             pod_cidrs: networks(spec.pod_cidrs.iter().chain([&spec.pod_cidr])),

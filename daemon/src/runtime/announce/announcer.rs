@@ -308,10 +308,17 @@ impl Announcer {
             .is_some_and(ActiveDrain::needs_router_paths)
     }
 
+    /// The BGPPeers whose sessions with other nodes the drain needs to know.
+    pub fn awaited_peers(&self) -> BTreeSet<String> {
+        let needed = self.needs_router_paths();
+        let peers = self.sessions.keys().filter(|_| needed);
+        peers.cloned().collect()
+    }
+
     /// Sets the paths that routers have from other nodes, used by the next [`Self::tick`].
-    pub fn set_router_paths(&mut self, paths: RouterPaths) {
+    pub fn set_router_paths(&mut self, index: &Index, paths: RouterPaths) {
         if let Some(drain) = &mut self.drain {
-            drain.set_router_paths(paths);
+            drain.set_router_paths(index, &self.node_routes, paths);
         }
     }
 
@@ -521,10 +528,10 @@ fn log_waiting<'a>(waiting: impl Iterator<Item = &'a RouteKey>) {
         tracing::warn!(
             peer,
             "router {peer} has no other path to {}{more}: the routes stay announced with \
-             GRACEFUL_SHUTDOWN until it sends back the path of another node. Check that other \
-             nodes have a session with this router, that it prefers paths without \
-             GRACEFUL_SHUTDOWN, and that it exports these prefixes to the nodes like those of \
-             other Services",
+             GRACEFUL_SHUTDOWN until another node has a session with it, or it sends back that \
+             node's path. Check the sessions (kubectl get bgpsessions), that the router prefers \
+             paths without GRACEFUL_SHUTDOWN, and that it exports these prefixes to the nodes \
+             like those of other Services",
             named.join(", ")
         );
     }

@@ -32,7 +32,7 @@ use crate::runtime::announce::state_file::SavedState;
 use crate::runtime::gate::Gate;
 use crate::runtime::gate::probe::Answer;
 use crate::runtime::source::{ApiWrite, Event, Source};
-use crate::runtime::status::{Announced, DaemonStatus, Layer2Services};
+use crate::runtime::status::{Announced, DaemonStatus, Layer2Services, OwnNode};
 use crate::runtime::turn::Turn;
 
 /// Changes that arrive within this time after an update are applied together. The first one is
@@ -157,7 +157,7 @@ impl ControlLoop {
                     continue;
                 }
                 _ = tick.tick() => {
-                    running.tick().await;
+                    running.tick(source).await;
                     running.write_pool_statuses(source);
                     running.write_due_floor_events(source);
                     if running.key_requested.is_some() {
@@ -358,6 +358,9 @@ impl Running {
             return;
         }
         self.decided = true;
+        if self.control.allocate && (dirty.configuration || !dirty.nodes.is_empty()) {
+            source.sessions.set_unready(self.unready_nodes());
+        }
         self.request_hello_key(source);
         self.log_missing_node();
         // Addresses first: the status that the write results in decides what is announced.
@@ -386,6 +389,7 @@ impl Running {
         }
         if let Some(announcer) = &mut self.control.announcer {
             announcer.update(Instant::now().into_std(), &self.index, &dirty);
+            source.sessions.want(announcer.awaited_peers());
             announcer.update_announced(&self.index, &dirty, &self.announced);
             let node = announcer.node_routes().node();
             let events = self
@@ -411,6 +415,14 @@ impl Running {
         if dirty.problems || dirty.configuration || !self.control.status.borrow().ready() {
             self.publish();
         }
+    }
+
+    /// The nodes that are not Ready; none if this process doesn't lead.
+    fn unready_nodes(&self) -> Option<BTreeSet<String>> {
+        let nodes = self.index.nodes().iter();
+        let unready = nodes.filter(|(_, node)| !node.ready);
+        self.leading
+            .then(|| unready.map(|(name, _)| name.clone()).collect())
     }
 
     /// Logs once that the Node object of this process doesn't exist, and when it does.
@@ -580,12 +592,18 @@ impl Running {
         self.problems = problems;
     }
 
-    async fn tick(&mut self) {
+    async fn tick(&mut self, source: &Source) {
         self.follow_layer2();
+        if !self.leading {
+            source.sessions.set_unready(None);
+        }
         if let Some(announcer) = &mut self.control.announcer {
+            // Other peers may be configured now, or the drain may have ended.
+            source.sessions.want(announcer.awaited_peers());
             if announcer.needs_router_paths() {
                 let seen = announcer.engine().other_paths().await;
-                announcer.set_router_paths(RouterPaths::new(seen));
+                let sessions = source.sessions.states.borrow().clone();
+                announcer.set_router_paths(&self.index, RouterPaths::new(seen, sessions));
             }
             if announcer.tick(Instant::now().into_std()) {
                 announcer.update_announced(&self.index, &Dirty::default(), &self.announced);
@@ -616,6 +634,14 @@ impl Running {
         let layer2 = self.control.layer2.as_ref();
         layer2.is_none_or(|layer2| {
             layer2.is_ready() || layer2.initialized() && self.control.announcer.is_some()
+        })
+    }
+
+    fn own_node(&self) -> Option<OwnNode> {
+        let node = self.index.nodes().get(self.control.node()?)?;
+        Some(OwnNode {
+            uid: node.uid.clone(),
+            ready: node.ready,
         })
     }
 
@@ -650,6 +676,7 @@ impl Running {
             withheld,
             metallb_speaker: self.control.gate.speaker().map(str::to_owned),
             below_floor: self.floors.below(),
+            own_node: self.own_node(),
             updates: self.updates,
             panicked: false,
         };

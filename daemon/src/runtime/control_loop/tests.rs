@@ -5,7 +5,9 @@ use super::*;
 use crate::core::api::RawObject;
 use crate::core::index::change::Change;
 use crate::runtime::gate::GateOptions;
-use crate::runtime::source::{ApiWriteReceiver, StatusReceiver, api_writes, status_writes};
+use crate::runtime::source::{
+    ApiWriteReceiver, SessionChannels, StatusReceiver, api_writes, status_writes,
+};
 
 /// A configuration object, or a Service in the namespace `default`.
 fn object(kind: Kind, name: &str, mut body: Value) -> RawObject {
@@ -61,6 +63,7 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         status,
         writes,
         needs_endpoints: watch::channel(false).0,
+        sessions: SessionChannels::unconnected(),
     };
     let control = ControlLoop {
         kinds: &Kind::ALL,

@@ -2,6 +2,7 @@
 //! the same YAML. Code outside of this module doesn't know which of the two is in use.
 
 mod api_writes;
+pub(crate) mod bgp_sessions;
 pub(crate) mod config_maps;
 mod documents;
 pub(crate) mod folder;
@@ -9,13 +10,16 @@ mod interface_list;
 mod json_list;
 pub(crate) mod kube;
 pub(crate) mod manifests;
+pub(crate) mod metallb_kinds;
 mod open_files;
+pub(crate) mod status_objects;
 mod status_writes;
 mod unsupported_kinds;
 mod walk;
 
 pub use api_writes::api_writes;
 pub(crate) use api_writes::{ApiWrite, ApiWriteReceiver, ApiWriteSender, Layer2Statuses};
+pub use bgp_sessions::SessionChannels;
 pub use status_writes::status_writes;
 pub(crate) use status_writes::{StatusReceiver, StatusSender};
 
@@ -55,4 +59,6 @@ pub struct Source {
     pub writes: ApiWriteSender,
     /// Set to true once an allocator needs EndpointSlices, which it doesn't read otherwise.
     pub needs_endpoints: tokio::sync::watch::Sender<bool>,
+    /// BGPSessions: those of this node, and what those of others say.
+    pub sessions: SessionChannels,
 }

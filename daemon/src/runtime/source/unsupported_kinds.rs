@@ -128,6 +128,7 @@ mod tests {
         for kind in ["ServiceL2Status", "ServiceBGPStatus", "ConfigurationState"] {
             assert_eq!(misspelt("metallb.io", kind), None, "{kind}");
         }
+        assert_eq!(misspelt("ferrolb.io", "BGPSession"), None);
         // Knative's Service.
         assert_eq!(misspelt("serving.knative.dev", "Service"), None);
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::peer::BGP_PORT;
 use crate::core::api::Kind;
+use crate::core::api::bgp_session::{self, BgpSessionStatus};
 use crate::core::api::ferrolb::{
     FerrolbBgpAdvertisementSpec, FerrolbBgpPeerSpec, FerrolbIpAddressPoolSpec,
     FerrolbL2AdvertisementSpec,
@@ -79,12 +80,14 @@ struct Layer2Spec {
 
 /// A kind of ferrolb's own.
 struct Definition {
-    kind: Kind,
+    kind: &'static str,
     plural: &'static str,
     singular: &'static str,
     /// For kubectl: it differs from the names of MetalLB's kind.
     short: &'static str,
-    spec: Schema,
+    /// None: the object has a status only. It belongs to a Node and not to a namespace, and has no
+    /// subresource, so that one request writes it.
+    spec: Option<Schema>,
     /// Whether an object without a spec is rejected.
     spec_required: bool,
     /// What ferrolb writes.
@@ -169,7 +172,7 @@ fn add_rules(schema: &mut Schema, rules: Value) {
     schema.insert("x-kubernetes-validations".into(), rules);
 }
 
-fn definitions() -> [Definition; 6] {
+fn definitions() -> [Definition; 7] {
     [
         pool(),
         peer(),
@@ -177,6 +180,7 @@ fn definitions() -> [Definition; 6] {
         advertisement(),
         layer2_advertisement(),
         community(),
+        session(),
     ]
 }
 
@@ -186,11 +190,11 @@ fn pool() -> Definition {
     let reservation = "/properties/reservations/items";
     require(&mut spec, reservation, &["namespace", "name", "addresses"]);
     Definition {
-        kind: Kind::FerrolbIpAddressPool,
+        kind: Kind::FerrolbIpAddressPool.name(),
         plural: "ipaddresspools",
         singular: "ipaddresspool",
         short: "lbpool",
-        spec,
+        spec: Some(spec),
         spec_required: true,
         status: Some(schema::<PoolStatus>(&[])),
         columns: vec![
@@ -208,11 +212,11 @@ fn peer() -> Definition {
     require(&mut spec, "", &["myASN"]);
     add_rules(&mut spec, rules::peer_rules());
     Definition {
-        kind: Kind::FerrolbBgpPeer,
+        kind: Kind::FerrolbBgpPeer.name(),
         plural: "bgppeers",
         singular: "bgppeer",
         short: "lbpeer",
-        spec,
+        spec: Some(spec),
         spec_required: true,
         status: None,
         columns: vec![
@@ -226,11 +230,11 @@ fn peer() -> Definition {
 
 fn bfd_profile() -> Definition {
     Definition {
-        kind: Kind::FerrolbBfdProfile,
+        kind: Kind::FerrolbBfdProfile.name(),
         plural: "bfdprofiles",
         singular: "bfdprofile",
         short: "lbbfd",
-        spec: schema::<BfdProfileSpec>(&bfd_defaults()),
+        spec: Some(schema::<BfdProfileSpec>(&bfd_defaults())),
         spec_required: false,
         status: None,
         columns: vec![
@@ -246,11 +250,11 @@ fn advertisement() -> Definition {
     let mut spec = schema::<AdvertisementSpec>(&advertisement_defaults());
     add_rules(&mut spec, rules::advertisement_rules());
     Definition {
-        kind: Kind::FerrolbBgpAdvertisement,
+        kind: Kind::FerrolbBgpAdvertisement.name(),
         plural: "bgpadvertisements",
         singular: "bgpadvertisement",
         short: "lbbgp",
-        spec,
+        spec: Some(spec),
         spec_required: false,
         status: None,
         columns: vec![
@@ -271,11 +275,11 @@ fn layer2_advertisement() -> Definition {
     let preference = "/properties/preferredNodeSelectors/items";
     require(&mut spec, preference, &["weight", "preference"]);
     Definition {
-        kind: Kind::FerrolbL2Advertisement,
+        kind: Kind::FerrolbL2Advertisement.name(),
         plural: "l2advertisements",
         singular: "l2advertisement",
         short: "lbl2",
-        spec,
+        spec: Some(spec),
         spec_required: false,
         status: None,
         columns: vec![
@@ -298,14 +302,41 @@ fn community() -> Definition {
         &["name", "value"],
     );
     Definition {
-        kind: Kind::FerrolbCommunity,
+        kind: Kind::FerrolbCommunity.name(),
         plural: "communities",
         singular: "community",
         short: "lbcommunity",
-        spec,
+        spec: Some(spec),
         spec_required: true,
         status: None,
         columns: vec![column("Communities", "communities", "string")],
+    }
+}
+
+fn session() -> Definition {
+    let column = |name: &str, field: &str, r#type: &str, priority: u8| {
+        let path = format!(".status.{field}");
+        json!({ "name": name, "jsonPath": path, "type": r#type, "priority": priority })
+    };
+    Definition {
+        kind: bgp_session::KIND,
+        plural: bgp_session::PLURAL,
+        singular: "bgpsession",
+        short: "lbsession",
+        spec: None,
+        spec_required: false,
+        status: Some(schema::<BgpSessionStatus>(&[])),
+        columns: vec![
+            column("Node", "node", "string", 0),
+            column("Peer", "peer", "string", 0),
+            column("VRF", "vrf", "string", 0),
+            column("BGP", "bgp", "string", 0),
+            column("BFD", "bfd", "string", 0),
+            column("Since", "since", "date", 0),
+            column("Address", "address", "string", 1),
+            column("Prefixes Sent", "prefixesSent", "integer", 1),
+            column("Last Error", "lastError.message", "string", 1),
+        ],
     }
 }
 
@@ -321,38 +352,47 @@ fn crd(definition: Definition) -> Value {
         status,
         columns,
     } = definition;
-    let version = kind.api_version().rsplit('/').next();
+    let (group, version) = Kind::OWN_API_VERSION.split_once('/').unwrap_or_default();
     let mut object = json!({
         "type": "object",
         "properties": {
             "apiVersion": { "type": "string" },
             "kind": { "type": "string" },
             "metadata": { "type": "object" },
-            "spec": spec,
         },
     });
     if spec_required {
         object["required"] = json!(["spec"]);
     }
-    let has_status = status.is_some();
+    let has_subresource = status.is_some() && spec.is_some();
+    // `kubectl get ferrolb` exports the configuration, which sessions are no part of.
+    let categories: &[&str] = if spec.is_some() { &["ferrolb"] } else { &[] };
+    let scope = if spec.is_some() {
+        "Namespaced"
+    } else {
+        "Cluster"
+    };
+    if let Some(spec) = spec {
+        object["properties"]["spec"] = spec.into();
+    }
     if let Some(status) = status {
         object["properties"]["status"] = status.into();
     }
     let mut crd = json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("{plural}.{}", kind.group()) },
+        "metadata": { "name": format!("{plural}.{group}") },
         "spec": {
-            "group": kind.group(),
+            "group": group,
             "names": {
-                "kind": kind.name(),
-                "listKind": format!("{}List", kind.name()),
+                "kind": kind,
+                "listKind": format!("{kind}List"),
                 "plural": plural,
                 "singular": singular,
                 "shortNames": [short],
-                "categories": ["ferrolb"],
+                "categories": categories,
             },
-            "scope": "Namespaced",
+            "scope": scope,
             "versions": [{
                 "name": version,
                 "served": true,
@@ -362,7 +402,7 @@ fn crd(definition: Definition) -> Value {
             }],
         },
     });
-    if has_status {
+    if has_subresource {
         crd["spec"]["versions"][0]["subresources"] = json!({ "status": {} });
     }
     crd

@@ -118,16 +118,18 @@ pub(crate) fn stop_mode(facts: StopFacts) -> StopMode {
 
 /// Those of `prefixes` that other nodes announce, or would announce, and don't drain themselves: as
 /// many as `minAnnouncers` says. A cordoned node drains only what asks for a drain on cordon.
-pub(crate) fn announced_elsewhere(
-    index: &Index,
+/// `counts` says which nodes count.
+pub(crate) fn announced_elsewhere<'a>(
+    index: &'a Index,
     node_routes: &NodeRoutes,
     prefixes: &BTreeSet<IpNet>,
+    counts: impl Fn(&str) -> bool,
 ) -> BTreeSet<IpNet> {
     if prefixes.is_empty() {
         return BTreeSet::new();
     }
-    let stays = |(name, node)| {
-        if name == node_routes.node() {
+    let stays = |(name, node): (&'a String, &'a Node)| {
+        if name == node_routes.node() || !counts(name) {
             return None;
         }
         match NodeExit::of(Some(node)) {
@@ -208,7 +210,8 @@ pub(crate) enum RouteAction {
 pub(crate) enum Takeover {
     /// No other node should announce it.
     NoNode,
-    /// Another node should announce it, but the router has no other path.
+    /// Another node should announce it, but the router has no other path, or none of those nodes
+    /// has a session with it.
     NotReady,
     /// Another node should announce it, and the router has another path, or its paths are unknown.
     Ready,

@@ -1,27 +1,31 @@
-//! The paths of other nodes, as routers send them back: a node's only view of other nodes'
-//! sessions.
+//! A node's view of other nodes' sessions: the paths that routers send back, and the BGPSession
+//! objects of those nodes.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use ferrolb_bgp::fsm::OtherPaths;
 use ipnet::IpNet;
 
-/// The paths of routers with a session, by BGPPeer.
+use crate::runtime::source::bgp_sessions::SessionStates;
+
+/// The paths of routers with a session, by BGPPeer, and the sessions of other nodes.
 #[derive(Clone, Debug, Default)]
 pub struct RouterPaths {
     routers: BTreeMap<String, Vec<OtherPaths>>,
+    sessions: Arc<SessionStates>,
 }
 
 impl RouterPaths {
     /// Groups what the BGP engine received. Dynamic neighbors count as routers of their
     /// `peerNetwork`'s BGPPeer.
-    pub fn new(seen: Vec<OtherPaths>) -> Self {
+    pub fn new(seen: Vec<OtherPaths>, sessions: Arc<SessionStates>) -> Self {
         let mut routers: BTreeMap<String, Vec<OtherPaths>> = BTreeMap::new();
         for router in seen {
             let peer = router.template.as_ref().unwrap_or(&router.peer);
             routers.entry(peer.clone()).or_default().push(router);
         }
-        Self { routers }
+        Self { routers, sessions }
     }
 
     /// Merges the previous view of this drain: a router that lost its session since then counts as
@@ -47,5 +51,24 @@ impl RouterPaths {
     pub fn lacks_other_path(&self, peer: &str, prefix: &IpNet) -> bool {
         let mut routers = self.routers.get(peer).into_iter().flatten();
         routers.any(|router| router.has_only_ours(prefix))
+    }
+
+    /// Whether every router of this BGPPeer sends back a path of another node to the prefix,
+    /// whatever the objects say.
+    pub fn shows_other_path(&self, peer: &str, prefix: &IpNet) -> bool {
+        let routers = self
+            .routers
+            .get(peer)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        !routers.is_empty()
+            && routers
+                .iter()
+                .all(|router| router.prefixes.contains(prefix))
+    }
+
+    /// The sessions of other nodes.
+    pub const fn sessions(&self) -> &Arc<SessionStates> {
+        &self.sessions
     }
 }

@@ -263,8 +263,9 @@ fn router(peer: &str, template: Option<&str>, shown: bool, prefixes: &[u8]) -> O
 
 #[test]
 fn a_router_that_sends_back_paths_lacks_the_prefixes_that_it_does_not_send() {
-    let lacks_other_path =
-        |routers: Vec<OtherPaths>| RouterPaths::new(routers).lacks_other_path("tor", &key(1).1);
+    let lacks_other_path = |routers: Vec<OtherPaths>| {
+        RouterPaths::new(routers, Arc::default()).lacks_other_path("tor", &key(1).1)
+    };
     assert!(!lacks_other_path(vec![]), "without a session");
     assert!(!lacks_other_path(vec![router("tor", None, false, &[])]));
     assert!(lacks_other_path(vec![router("tor", None, true, &[2])]));
@@ -284,9 +285,9 @@ fn a_router_that_sends_back_paths_lacks_the_prefixes_that_it_does_not_send() {
 
 #[test]
 fn a_router_that_loses_its_session_during_a_drain_has_no_other_path() {
-    let with = |shown| RouterPaths::new(vec![router("tor", None, shown, &[1])]);
+    let with = |shown| RouterPaths::new(vec![router("tor", None, shown, &[1])], Arc::default());
     let lacks = |paths: RouterPaths| paths.lacks_other_path("tor", &key(1).1);
-    let gone = || RouterPaths::new(vec![]);
+    let gone = || RouterPaths::new(vec![], Arc::default());
     assert!(lacks(gone().with_earlier(with(true))));
     assert!(lacks(gone().with_earlier(gone().with_earlier(with(true)))));
     assert!(!lacks(
@@ -294,9 +295,10 @@ fn a_router_that_loses_its_session_during_a_drain_has_no_other_path() {
     ));
     assert!(!lacks(gone().with_earlier(with(false))));
     let neighbour = router("tor/10.0.0.1", Some("tor"), true, &[1]);
-    assert!(!lacks(
-        gone().with_earlier(RouterPaths::new(vec![neighbour]))
-    ));
+    assert!(!lacks(gone().with_earlier(RouterPaths::new(
+        vec![neighbour],
+        Arc::default()
+    ))));
 }
 
 #[test]

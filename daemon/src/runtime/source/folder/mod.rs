@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::manifests::{Loader, Located, ManifestError, Manifests, changes};
 use super::open_files::OpenFiles;
 use super::walk::FolderId;
-use super::{Event, Source, StatusReceiver, api_writes, status_writes};
+use super::{Event, SessionChannels, Source, StatusReceiver, api_writes, status_writes};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::annotations::ALLOCATED_ANNOTATION;
@@ -75,6 +75,7 @@ pub(crate) fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::
         events: receiver,
         status,
         writes,
+        sessions: SessionChannels::unconnected(),
     })
 }
 

@@ -4,32 +4,24 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::backoff::Backoff;
 use super::client::{self, StartError};
-use super::watch::chain;
+use super::status_objects::{Failure, answer, delete};
 use crate::core::api::ObjectName;
 use crate::core::hash::fnv1a;
 use crate::runtime::source::Layer2Statuses;
+use crate::runtime::source::metallb_kinds::{API_VERSION, NAME_LABEL, NAMESPACE_LABEL, NODE_LABEL};
+use crate::runtime::source::status_objects::label;
 
 /// Field manager of the objects.
 const MANAGER: &str = "ferrolb-layer2";
-const API_VERSION: &str = "metallb.io/v1beta1";
 const KIND: &str = "ServiceL2Status";
-const NODE_LABEL: &str = "metallb.io/node";
-const NAME_LABEL: &str = "metallb.io/service-name";
-const NAMESPACE_LABEL: &str = "metallb.io/service-namespace";
-/// Maximum length of a label's value.
-const MAX_LABEL: usize = 63;
-/// Limit for a request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the objects are written.
 #[derive(Clone, Debug)]
@@ -99,12 +91,13 @@ impl Writer {
                         return;
                     }
                 }
-                Err(error) => {
+                Err(failure) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
-                            "can't write a ServiceL2Status, retrying: {error}. Apply MetalLB's \
-                             CRDs, allow the service account to write them \
-                             (deploy/manifests/2-rbac.yaml), or remove --metallb-status"
+                            "can't write a ServiceL2Status, retrying: {}. Apply MetalLB's CRDs, \
+                             allow the service account to write them \
+                             (deploy/manifests/2-rbac.yaml), or remove --metallb-status",
+                            failure.text()
                         );
                     }
                     tokio::time::sleep(backoff.next()).await;
@@ -115,7 +108,7 @@ impl Writer {
 
     /// Writes the differences. `first`: objects that an earlier process of this node left behind
     /// are deleted as well.
-    async fn write(&mut self, new: &Layer2Statuses, first: bool) -> Result<(), String> {
+    async fn write(&mut self, new: &Layer2Statuses, first: bool) -> Result<(), Failure> {
         if first {
             self.delete_own(new).await?;
         }
@@ -131,7 +124,7 @@ impl Writer {
         let written = self.written.own.keys();
         let gone = written.filter(|service| !new.own.contains_key(*service));
         for service in gone {
-            self.delete(&object_name(&self.node, service)).await?;
+            delete(&self.api, &object_name(&self.node, service)).await?;
         }
         self.written = new.clone();
         Ok(())
@@ -141,7 +134,7 @@ impl Writer {
         &self,
         service: &ObjectName,
         interfaces: &BTreeSet<Box<str>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let name = object_name(&self.node, service);
         let params = PatchParams::apply(MANAGER).force();
         let object = Patch::Apply(object(&self.namespace, &self.node, service));
@@ -152,7 +145,7 @@ impl Writer {
     }
 
     /// Deletes the objects of this node that are not among the new ones.
-    async fn delete_own(&self, new: &Layer2Statuses) -> Result<(), String> {
+    async fn delete_own(&self, new: &Layer2Statuses) -> Result<(), Failure> {
         let kept = new.own.keys();
         let kept: BTreeSet<String> = kept.map(|name| object_name(&self.node, name)).collect();
         let selector = format!("{NODE_LABEL}={}", label(&self.node));
@@ -160,7 +153,7 @@ impl Writer {
         for object in own {
             let name = object.metadata.name.unwrap_or_default();
             if !kept.contains(&name) {
-                self.delete(&name).await?;
+                delete(&self.api, &name).await?;
             }
         }
         Ok(())
@@ -171,7 +164,7 @@ impl Writer {
         &self,
         service: &ObjectName,
         owners: Option<&BTreeSet<Arc<str>>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         let selector = format!(
             "{NAME_LABEL}={},{NAMESPACE_LABEL}={}",
             service.name, service.namespace
@@ -182,21 +175,10 @@ impl Writer {
         for object in objects {
             let name = object.metadata.name.unwrap_or_default();
             if !kept.contains(&name) {
-                self.delete(&name).await?;
+                delete(&self.api, &name).await?;
             }
         }
         Ok(())
-    }
-
-    async fn delete(&self, name: &str) -> Result<(), String> {
-        let params = DeleteParams::default();
-        let deleted = timeout(REQUEST_TIMEOUT, self.api.delete(name, &params)).await;
-        match deleted {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-            Ok(Err(error)) => Err(chain(&error)),
-            Err(_) => Err("no answer in time".to_owned()),
-        }
     }
 }
 
@@ -207,25 +189,10 @@ fn is_outdated(written: &Layer2Statuses, new: &Layer2Statuses, service: &ObjectN
         || new.own.get(service) != written.own.get(service)
 }
 
-async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
-    match timeout(REQUEST_TIMEOUT, request).await {
-        Ok(answer) => answer.map_err(|error| chain(&error)),
-        Err(_) => Err("no answer in time".to_owned()),
-    }
-}
-
 /// The name of the object about a service on a node. MetalLB's API server sets a random one; this
 /// one is a hash, so that the object is found again. MetalLB's CRD permits no change of the node.
 fn object_name(node: &str, service: &ObjectName) -> String {
     format!("l2-{:016x}", fnv1a(&format!("{node} {service}")))
-}
-
-/// A label's value is shorter than some names of nodes.
-fn label(node: &str) -> &str {
-    let end = node.floor_char_boundary(MAX_LABEL);
-    node.get(..end)
-        .unwrap_or_default()
-        .trim_end_matches(['.', '-'])
 }
 
 fn object(namespace: &str, node: &str, service: &ObjectName) -> Value {
@@ -320,12 +287,5 @@ mod tests {
                 object_name(node, &ObjectName::new(namespace, service))
             );
         }
-    }
-
-    #[test]
-    fn a_label_is_at_most_63_characters_long() {
-        let long = format!("{}.example.com", "a".repeat(62));
-        assert_eq!(label(&long), "a".repeat(62));
-        assert_eq!(label("node-a"), "node-a");
     }
 }

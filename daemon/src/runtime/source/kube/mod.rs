@@ -24,8 +24,11 @@ mod metallb_pods;
 mod object;
 mod ready_nodes;
 mod reviewer;
+mod session_watch;
+pub(crate) mod status_objects;
 mod status_writer;
 mod stream;
+mod unready_sessions;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use kube::Api;
+use kube::{Api, Client};
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -52,6 +55,7 @@ use self::leader_election::{Lead, LeaderElection};
 use self::watch::{Context, Freshness};
 use crate::core::api::Kind;
 use crate::runtime::role::Role;
+use crate::runtime::source::bgp_sessions::{SessionEnds, session_channels};
 use crate::runtime::source::{Event, Source, StatusReceiver, api_writes, status_writes};
 
 /// Capacity of the event channel. An event may contain an object as JSON, some 10 KB. When the
@@ -193,6 +197,8 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     };
     // Both end with the runtime.
     tokio::spawn(writer.run(received));
+    let (sessions, session_ends) = session_channels();
+    start_sessions(&context.client, &options, session_ends);
     if options.role.announces_layer2() {
         let slices = Api::namespaced(context.client.clone(), &options.own_namespace);
         tokio::spawn(ready_nodes::follow(slices, context.events.clone()));
@@ -220,7 +226,26 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
         status,
         writes: api_writes,
         needs_endpoints,
+        sessions,
     })
+}
+
+/// Starts what a role does with BGPSessions. It ends with the runtime.
+fn start_sessions(client: &Client, options: &KubeOptions, ends: SessionEnds) {
+    let SessionEnds {
+        objects,
+        unready,
+        wanted,
+        states,
+    } = ends;
+    if options.role.announces_bgp() {
+        let writer = status_objects::Writer::of_bgp_sessions(client.clone(), &options.node);
+        tokio::spawn(writer.run(objects));
+        tokio::spawn(session_watch::follow(client.clone(), wanted, states));
+    }
+    if options.role.allocates() {
+        tokio::spawn(unready_sessions::follow(client.clone(), unready));
+    }
 }
 
 /// The watches, one per kind. Dropping this aborts them.

@@ -1,0 +1,143 @@
+//! Marks the BGPSessions of nodes that are not Ready as Unknown, on the leader: on such a node
+//! there may be no announcer that can write them.
+//!
+//! It does so once each time when a node stops being Ready. An announcer that still runs there
+//! knows better and may write again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::backoff::Backoff;
+use super::status_objects::{Failure, MANAGER, answer, bgp_sessions};
+use crate::core::api::Kind;
+use crate::core::api::bgp_session::{BgpSessionStatus, KIND};
+use crate::runtime::source::bgp_sessions::NODE_LABEL;
+use crate::runtime::source::status_objects::label;
+
+/// The nodes that are not Ready; none if this process doesn't lead.
+type Unready = watch::Receiver<Option<Arc<BTreeSet<String>>>>;
+
+/// Runs until the sender is dropped.
+pub(super) async fn follow(client: Client, mut unready: Unready) {
+    let api = Api::all_with(client, &bgp_sessions());
+    // The nodes that are done.
+    let mut done = BTreeSet::new();
+    let mut backoff = Backoff::default();
+    let mut failing = false;
+    loop {
+        let nodes = unready.borrow_and_update().clone().unwrap_or_default();
+        done.retain(|node| nodes.contains(node));
+        let mut failed = None;
+        for node in nodes.difference(&done.clone()) {
+            match mark(&api, node).await {
+                // Without the kind there is nothing to mark.
+                Ok(()) | Err(Failure::NotFound) => _ = done.insert(node.clone()),
+                Err(failure) => {
+                    failed = Some((node.clone(), failure));
+                    break;
+                }
+            }
+        }
+        let Some((node, failure)) = failed else {
+            failing = false;
+            backoff.reset();
+            if unready.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        if !std::mem::replace(&mut failing, true) {
+            let why = failure.text();
+            tracing::warn!(
+                node,
+                "can't mark the BGPSessions of a node that is not Ready as Unknown, retrying: \
+                 {why}. Allow the allocator to list and patch bgpsessions (deploy/manifests/\
+                 2-rbac.yaml)"
+            );
+        }
+        sleep(backoff.next()).await;
+    }
+}
+
+/// Marks the sessions of one node.
+async fn mark(api: &Api<DynamicObject>, node: &str) -> Result<(), Failure> {
+    let of_node = ListParams::default().labels(&format!("{NODE_LABEL}={}", label(node)));
+    let now = Timestamp::now();
+    let now = Timestamp::from_second(now.as_second())
+        .unwrap_or(now)
+        .to_string();
+    for object in answer(api.list(&of_node)).await? {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let Some(unknown) = unknown(object, &now) else {
+            continue;
+        };
+        let params = PatchParams::apply(MANAGER).force();
+        match answer(api.patch(&name, &params, &Patch::Apply(unknown))).await {
+            // The announcer wrote it meanwhile, so it knows the state; or it is gone.
+            Ok(_) | Err(Failure::Conflict | Failure::NotFound) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+/// The object with the state Unknown, unless it has that already. Its resourceVersion makes the
+/// write fail if the announcer wrote it meanwhile.
+fn unknown(object: DynamicObject, now: &str) -> Option<Value> {
+    let status = object.data.get("status").cloned().unwrap_or_default();
+    let mut status: BgpSessionStatus = serde_json::from_value(status).ok()?;
+    let metadata = object.metadata;
+    status.become_unknown(now).then(|| {
+        json!({
+            "apiVersion": Kind::OWN_API_VERSION,
+            "kind": KIND,
+            "metadata": {
+                "name": metadata.name,
+                "labels": metadata.labels,
+                "ownerReferences": metadata.owner_references,
+                "resourceVersion": metadata.resource_version,
+            },
+            "status": status,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_becomes_unknown_with_all_that_its_writer_owns_and_its_version() {
+        let object = |bgp: &str| {
+            json!({
+                "apiVersion": "ferrolb.io/v1alpha1", "kind": "BGPSession",
+                "metadata": {
+                    "name": "a.tor", "resourceVersion": "7", "uid": "u-2",
+                    "labels": {"ferrolb.io/node": "a"},
+                    "ownerReferences": [
+                        {"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "u-1"}
+                    ],
+                },
+                "status": {"node": "a", "peer": "tor", "bgp": bgp, "bfd": "Up"},
+            })
+        };
+        let parsed = |bgp| serde_json::from_value(object(bgp)).expect("an object");
+        let unknown_object = unknown(parsed("Established"), "now").expect("a change");
+        let mut metadata = object("")["metadata"].clone();
+        metadata.as_object_mut().expect("an object").remove("uid");
+        assert_eq!(unknown_object["metadata"], metadata);
+        let status = &unknown_object["status"];
+        assert_eq!(
+            (&status["bgp"], &status["bfd"], &status["since"]),
+            (&json!("Unknown"), &json!("Unknown"), &json!("now"))
+        );
+        assert!(unknown(parsed("Unknown"), "now").is_none());
+    }
+}
