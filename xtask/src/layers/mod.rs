@@ -147,6 +147,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
             "decide",
             "allocate",
             "plan",
+            "explain",
         ],
     ),
 ];

@@ -2,8 +2,12 @@
 //! prefix to which peer, which nodes may announce an address by layer 2, and what is withheld. It
 //! runs the decision code of `ferrolb run`, without sessions and drains.
 
+pub(crate) mod difference;
+mod flows;
 mod layer2;
+pub(crate) mod what_if;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
@@ -32,6 +36,9 @@ pub(crate) struct Plan {
     pub layer2: Vec<PlannedAddress>,
     /// The services that are not announced, with the reasons.
     pub withheld: Vec<Withheld>,
+    /// The services that some node announces, as `namespace/name`.
+    #[serde(skip)]
+    pub announced: BTreeSet<String>,
     /// The errors of invalid objects.
     pub errors: Vec<PlanError>,
     /// Notices about parts of objects that have no effect.
@@ -101,7 +108,7 @@ pub(crate) struct Withheld {
 }
 
 /// An error or notice about an object.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct PlanError {
     /// The object, or the position in a file.
     pub object: String,
@@ -114,7 +121,8 @@ pub(crate) fn index_of(changes: impl IntoIterator<Item = Change>) -> Index {
     fill(Index::for_prediction(), changes)
 }
 
-fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
+/// Applies changes to an index.
+pub(crate) fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
     for change in changes {
         index.apply(change);
     }
@@ -219,6 +227,9 @@ impl Plan {
             });
         }
         for (service, decision) in node_routes.decisions() {
+            if !decision.contributions.is_empty() {
+                self.announced.insert(service.to_string());
+            }
             let withheld = decision
                 .verdicts
                 .iter()

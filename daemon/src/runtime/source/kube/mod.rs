@@ -24,6 +24,7 @@ mod metallb_controller;
 mod object;
 mod ready_nodes;
 mod reviewer;
+mod snapshot;
 mod status_writer;
 mod stream;
 mod watch;
@@ -43,8 +44,8 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) use self::client::StartError;
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::daemonset::OwnDaemonSet;
-pub(crate) use self::object::path_of_kind;
 pub(crate) use self::reviewer::{Reviewer, Verdict};
+pub(crate) use self::snapshot::Snapshot;
 
 use self::api_health::ApiHealth;
 use self::api_writer::ApiWriter;
