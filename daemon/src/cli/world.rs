@@ -64,7 +64,10 @@ impl WorldArgs {
             anyhow::bail!(
                 "no objects found: give files or folders with Services, Nodes and MetalLB \
                  resources with -f{}",
-                unseen.iter().map(|line| format!("\n{line}")).collect::<String>()
+                unseen
+                    .iter()
+                    .map(|line| format!("\n{line}"))
+                    .collect::<String>()
             );
         }
         let changes = changes(&manifests.objects, &self.config_namespace);

@@ -132,7 +132,12 @@ fn text(explanation: &Explanation) -> Result<String, fmt::Error> {
             Verdict::Ok => "ok".to_owned(),
             Verdict::Withheld => style.red("no"),
         };
-        writeln!(text, "{verdict}  {:13}  {}", step.stage, printable(&line(step)))?;
+        writeln!(
+            text,
+            "{verdict}  {:13}  {}",
+            step.stage,
+            printable(&line(step))
+        )?;
         if let Some(command) = &step.command {
             writeln!(text, "{:19}$ {}", "", printable(command))?;
         }
@@ -147,7 +152,11 @@ fn line(step: &Step) -> String {
     let names = |names: &BTreeSet<String>| {
         let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
         let others = names.len().saturating_sub(NAMES_MAX);
-        let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+        let more = if others > 0 {
+            format!(" and {others} more")
+        } else {
+            String::new()
+        };
         format!("{}{more}", shown.join(", "))
     };
     let mut line = String::new();

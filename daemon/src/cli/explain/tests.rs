@@ -14,7 +14,14 @@ use crate::core::plan::{Plan, fill};
 use crate::runtime::source::manifests::{Loader, changes};
 
 const CASES: [&str; 8] = [
-    "aggregates", "classes", "endpoints", "families", "layer2", "peers", "selectors", "withheld",
+    "aggregates",
+    "classes",
+    "endpoints",
+    "families",
+    "layer2",
+    "peers",
+    "selectors",
+    "withheld",
 ];
 
 /// A case as `explain` and as `plan` see it.
@@ -62,7 +69,9 @@ fn explain_and_plan_agree_about_what_is_announced_and_why_not() {
             let planned = plan
                 .services
                 .iter()
-                .find(|other| (&other.namespace, &other.name) == (&service.namespace, &service.name))
+                .find(|other| {
+                    (&other.namespace, &other.name) == (&service.namespace, &service.name)
+                })
                 .expect("the service in the plan");
             let by_bgp = plan.routes.iter().any(|route| {
                 let mut addresses = planned.addresses.iter();

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use self::what_if::WhatIfArgs;
 use super::output::{Style, json, or_dash, print, table};
 use super::{ManifestArgs, Output};
-use self::what_if::WhatIfArgs;
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::groups::{Concerned, Groups};
+use super::groups::{Concerned, Groups, Listed};
 use super::{Explainer, Stage, Step, count, list};
 use crate::core::decide::layer2::excluded_nodes;
 use crate::core::decide::{Decision, Offer, Reason, Verdict, decide};
@@ -54,7 +54,7 @@ impl Explainer {
             let concerned = Concerned {
                 service,
                 node: Some(name),
-                lists_services: false,
+                listed: Listed::Nodes,
             };
             for verdict in withheld(&decision) {
                 groups.add(self, Stage::Bgp, concerned, verdict);
@@ -87,7 +87,7 @@ impl Explainer {
             steps.push(Step { nodes, ..step });
         }
         let mut groups = Groups::default();
-        self.add_withheld_by_layer2(service, false, &mut groups);
+        self.add_withheld_by_layer2(service, Listed::Nodes, &mut groups);
         steps.extend(groups.into_steps());
         steps
     }
@@ -96,7 +96,7 @@ impl Explainer {
     pub(super) fn add_withheld_by_layer2(
         &self,
         service: &Service,
-        lists_services: bool,
+        listed: Listed,
         groups: &mut Groups,
     ) {
         let Some(decision) = self.layer2.decision(&service.name) else {
@@ -115,7 +115,7 @@ impl Explainer {
             let concerned = Concerned {
                 service,
                 node,
-                lists_services,
+                listed,
             };
             groups.add(self, Stage::Layer2, concerned, &verdict);
         }

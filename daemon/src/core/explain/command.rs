@@ -6,10 +6,16 @@ use crate::core::decide::{Reason, Verdict};
 use crate::core::model::Service;
 use crate::core::model::annotations::EXCLUDE_LABEL;
 
-/// `kubectl edit` of an object.
-pub(super) fn edit(object: &ObjectKey) -> String {
-    let ObjectName { namespace, name } = &object.name;
-    format!("kubectl edit -n {namespace} {} {name}", resource(object.kind))
+impl Explainer {
+    /// `kubectl edit` of an object, or of the ConfigMap that means it.
+    pub(super) fn edit(&self, object: &ObjectKey) -> String {
+        let object = self.index.config().sources.origin(object);
+        let ObjectName { namespace, name } = &object.name;
+        format!(
+            "kubectl edit -n {namespace} {} {name}",
+            resource(object.kind)
+        )
+    }
 }
 
 /// `kubectl get` of a kind in one or in all namespaces, and in both API groups.
@@ -64,7 +70,7 @@ pub(super) fn of_verdict(
         Reason::NoPeer => get_in(Kind::BgpPeer, None),
         Reason::PeerRefused | Reason::FamilyNotCarried => {
             let peer = verdict.peer.as_deref()?;
-            edit(&explainer.index.config().peers.get(peer)?.object)
+            explainer.edit(&explainer.index.config().peers.get(peer)?.object)
         }
         Reason::NoNextHop => format!("kubectl get node {node} -o yaml"),
         Reason::AddressConflict => {

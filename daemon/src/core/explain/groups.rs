@@ -10,13 +10,24 @@ use crate::core::model::Service;
 #[derive(Debug, Default)]
 pub(super) struct Groups(BTreeMap<(Stage, Reason, String), Step>);
 
-/// Whom a verdict concerns. Fields that are the same for the whole explanation are absent.
+/// What differs among the verdicts of an explanation, so that a step lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// The explanation is about one service.
+    Nodes,
+    /// The explanation is about one node.
+    Services,
+    /// The explanation is about one BGPPeer.
+    NodesAndServices,
+}
+
+/// Whom a verdict concerns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Concerned<'a> {
     pub service: &'a Service,
     pub node: Option<&'a str>,
-    /// Whether the explanation is about many services.
-    pub lists_services: bool,
+    /// What the step lists.
+    pub listed: Listed,
 }
 
 impl Groups {
@@ -31,7 +42,7 @@ impl Groups {
         let Concerned {
             service,
             node,
-            lists_services,
+            listed,
         } = concerned;
         let text = shared_text(verdict, concerned);
         let step = self.0.entry((stage, verdict.reason, text.clone()));
@@ -39,17 +50,21 @@ impl Groups {
             let named = node.unwrap_or_default();
             Step::withheld(stage, text)
                 .because(verdict.reason.code())
-                .with_command(command::of_verdict(explainer, stage, service, named, verdict))
+                .with_command(command::of_verdict(
+                    explainer, stage, service, named, verdict,
+                ))
         });
-        step.nodes.extend(node.map(str::to_owned));
+        if listed != Listed::Services {
+            step.nodes.extend(node.map(str::to_owned));
+        }
         step.peers
             .extend(verdict.peer.as_deref().map(str::to_owned));
-        if lists_services {
+        if listed != Listed::Nodes {
             step.services.insert(service.name.to_string());
         }
     }
 
-    /// The steps, those that concern most first.
+    /// The steps.
     pub(super) fn into_steps(self) -> impl Iterator<Item = Step> {
         self.0.into_values()
     }
@@ -61,7 +76,7 @@ fn shared_text(verdict: &Verdict, concerned: Concerned<'_>) -> String {
         Detail::Peer => true,
         Detail::Text(text) => concerned.node == Some(&**text),
         // The families of one service mean nothing for many.
-        Detail::Families(_) | Detail::Addresses(_) => concerned.lists_services,
+        Detail::Families(_) | Detail::Addresses(_) => concerned.listed != Listed::Nodes,
         Detail::None => false,
     };
     let shared = Verdict {

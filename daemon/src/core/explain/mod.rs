@@ -214,10 +214,10 @@ impl Explainer {
 
 /// `3 nodes`, `1 node`.
 fn count(number: usize, one: &str) -> String {
-    let plural = match (number, one.ends_with('s')) {
-        (1, _) => "",
-        (_, true) => "es",
-        (_, false) => "s",
+    let plural = match number {
+        1 => "",
+        _ if one.ends_with(['s', 'x']) => "es",
+        _ => "s",
     };
     format!("{number} {one}{plural}")
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::announcements::withheld;
-use super::command::edit;
-use super::groups::{Concerned, Groups};
+use super::groups::{Concerned, Groups, Listed};
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, count, list};
 use crate::core::decide::node_routes::NodeRoutes;
@@ -23,10 +22,14 @@ impl Explainer {
         let mut steps = node_steps(name, node);
         steps.extend(self.session_steps(name, node));
         let counts = routes.route_counts().iter();
-        steps.extend(counts.filter(|(_, routes)| **routes > 0).map(|(peer, routes)| Step {
-            peers: BTreeSet::from([peer.to_string()]),
-            ..Step::ok(Stage::Bgp, count(*routes, "prefix"))
-        }));
+        steps.extend(
+            counts
+                .filter(|(_, routes)| **routes > 0)
+                .map(|(peer, routes)| Step {
+                    peers: BTreeSet::from([peer.to_string()]),
+                    ..Step::ok(Stage::Bgp, count(*routes, "prefix"))
+                }),
+        );
         let candidate = self.candidate_for(name);
         if candidate > 0 {
             let addresses = count(candidate, "address");
@@ -58,7 +61,7 @@ impl Explainer {
             peers: BTreeSet::from([peer.clone()]),
             ..Step::withheld(Stage::Peer, conflict.message.clone())
                 .because(Reason::PeerRefused.code())
-                .with_command(edit(&conflict.object))
+                .with_command(self.edit(&conflict.object))
         });
         let mut steps = Vec::new();
         if !peers.is_empty() {
@@ -91,22 +94,28 @@ impl Explainer {
             };
             let concerned = Concerned {
                 service,
-                node: None,
-                lists_services: true,
+                node: Some(name),
+                listed: Listed::Services,
             };
             for verdict in withheld(decision) {
                 groups.add(self, Stage::Bgp, concerned, verdict);
             }
         }
         let mut layer2 = Groups::default();
-        for service in self.index.services().filter(|service| service.load_balancer) {
-            self.add_withheld_by_layer2(service, true, &mut layer2);
+        for service in self
+            .index
+            .services()
+            .filter(|service| service.load_balancer)
+        {
+            self.add_withheld_by_layer2(service, Listed::NodesAndServices, &mut layer2);
         }
         let layer2 = layer2.into_steps();
-        let here = layer2.filter(|step| step.nodes.contains(name)).map(|step| Step {
-            nodes: BTreeSet::new(),
-            ..step
-        });
+        let here = layer2
+            .filter(|step| step.nodes.contains(name))
+            .map(|step| Step {
+                nodes: BTreeSet::new(),
+                ..step
+            });
         groups.into_steps().chain(here).collect()
     }
 }
@@ -121,7 +130,10 @@ fn node_steps(name: &str, node: &Node) -> Vec<Step> {
     };
     let describe = format!("kubectl describe node {name}");
     if node.excluded() {
-        withhold(Reason::NodeExcluded, format!("kubectl label node {name} {EXCLUDE_LABEL}-"));
+        withhold(
+            Reason::NodeExcluded,
+            format!("kubectl label node {name} {EXCLUDE_LABEL}-"),
+        );
     }
     if node.network_unavailable {
         withhold(Reason::NodeNetworkUnavailable, describe.clone());
@@ -131,7 +143,10 @@ fn node_steps(name: &str, node: &Node) -> Vec<Step> {
     }
     if steps.is_empty() {
         let cordoned = if node.cordoned { ", cordoned" } else { "" };
-        let text = format!("may announce{cordoned}; InternalIPs: {}", list(&node.internal_ips));
+        let text = format!(
+            "may announce{cordoned}; InternalIPs: {}",
+            list(&node.internal_ips)
+        );
         steps.push(Step::ok(Stage::Node, text));
     }
     steps

@@ -52,6 +52,10 @@ impl NotFound {
             };
         }
         let names: Vec<String> = explainer.services().map(ToString::to_string).collect();
-        Self::new("Service", &name.to_string(), names.iter().map(String::as_str))
+        Self::new(
+            "Service",
+            &name.to_string(),
+            names.iter().map(String::as_str),
+        )
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::command::{edit, get_in};
-use super::groups::{Concerned, Groups};
+use super::command::get_in;
+use super::groups::{Concerned, Groups, Listed};
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, count};
 use crate::core::api::Kind;
@@ -72,7 +72,7 @@ impl Explainer {
                     Severity::Error => Step::withheld(stage, problem.message),
                     Severity::UnknownField | Severity::Notice => Step::ok(stage, problem.message),
                 };
-                step.with_command(edit(&problem.object))
+                step.with_command(self.edit(&problem.object))
             })
             .collect()
     }
@@ -91,16 +91,22 @@ impl Explainer {
                     nodes: BTreeSet::from([name.clone()]),
                     ..Step::withheld(Stage::Peer, conflict.message.clone())
                         .because(Reason::PeerRefused.code())
-                        .with_command(edit(&conflict.object))
+                        .with_command(self.edit(&conflict.object))
                 }),
             }
         }
         if running.is_empty() && steps.is_empty() {
             let text = "its nodeSelectors select no node";
-            steps.push(Step::withheld(Stage::Peer, text).with_command(edit(&peer.object)));
+            steps.push(Step::withheld(Stage::Peer, text).with_command(self.edit(&peer.object)));
         } else if !running.is_empty() {
             let step = Step::ok(Stage::Peer, "these nodes have a session with it");
-            steps.insert(0, Step { nodes: running, ..step });
+            steps.insert(
+                0,
+                Step {
+                    nodes: running,
+                    ..step
+                },
+            );
         }
         steps
     }
@@ -115,7 +121,7 @@ impl Explainer {
             let concerned = Concerned {
                 service,
                 node: Some(routes.node()),
-                lists_services: true,
+                listed: Listed::NodesAndServices,
             };
             for verdict in verdicts.filter(|verdict| verdict.peer.as_deref() == Some(peer)) {
                 groups.add(self, Stage::Bgp, concerned, verdict);

@@ -35,12 +35,18 @@ impl Explainer {
         let (announced, withheld) = self.announced_of(&users);
         if !announced.is_empty() {
             let step = Step::ok(Stage::Service, "announced");
-            steps.push(Step { services: announced.clone(), ..step });
+            steps.push(Step {
+                services: announced.clone(),
+                ..step
+            });
         }
         if !withheld.is_empty() {
             let text = "not announced; for each: ferrolb explain svc NAMESPACE/NAME";
             let step = Step::withheld(Stage::Service, text);
-            steps.push(Step { services: withheld, ..step });
+            steps.push(Step {
+                services: withheld,
+                ..step
+            });
         }
         let services = count(users.len(), "service");
         Ok(Explanation {

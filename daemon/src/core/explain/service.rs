@@ -1,14 +1,16 @@
 //! The steps that are the same on every node.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_allocator::Outcome;
 
 use super::announcements::Announced;
-use super::command::{edit, get_in};
+use super::command::get_in;
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, Verdict, count, list};
 use crate::core::api::{Kind, ObjectKey, ObjectName};
+use crate::core::config::selection::Selection;
 use crate::core::decide::{Reason, decide};
 use crate::core::model::{Family, Service, TrafficPolicy};
 
@@ -36,12 +38,52 @@ impl Explainer {
             steps.extend(layer2);
         }
         let summary = announced.summary();
+        let reason = self.first_reason(&steps);
+        self.remove_repeated(&mut steps);
         Explanation {
             subject: format!("Service {}", service.name),
             announced: !announced.is_empty(),
-            summary: summary.unwrap_or_else(|| not_announced(&steps)),
+            summary: summary.unwrap_or_else(|| format!("not announced: {reason}")),
             steps,
         }
+    }
+
+    /// The first reason in the order of the decision: what concerns all nodes is decided first.
+    fn first_reason(&self, steps: &[Step]) -> String {
+        let withheld = || {
+            steps
+                .iter()
+                .filter(|step| step.verdict == Verdict::Withheld)
+        };
+        let without_address = withheld().find(|step| step.stage <= Stage::Address);
+        let everywhere = withheld().find(|step| self.is_everywhere(step));
+        let first = without_address.or(everywhere).or_else(|| withheld().next());
+        match first.map(|step| (step.stage, step.reason.clone())) {
+            Some((_, Some(reason))) => reason,
+            Some((stage, None)) => format!("see {stage}"),
+            None => "no node is known".to_owned(),
+        }
+    }
+
+    /// Whether it is the decision of every node.
+    fn is_everywhere(&self, step: &Step) -> bool {
+        let of_node = matches!(step.stage, Stage::Bgp | Stage::Layer2);
+        of_node && step.peers.is_empty() && step.nodes.len() == self.index.nodes().len()
+    }
+
+    /// Removes decisions of all nodes that an earlier step explains.
+    fn remove_repeated(&self, steps: &mut Vec<Step>) {
+        let earlier = steps.iter().filter(|step| step.stage < Stage::Bgp);
+        let reasons: BTreeSet<String> = earlier.filter_map(|step| step.reason.clone()).collect();
+        let without_address = steps
+            .iter()
+            .any(|step| step.stage == Stage::Address && step.verdict == Verdict::Withheld);
+        steps.retain(|step| {
+            let reason = step.reason.as_deref().unwrap_or_default();
+            let repeated =
+                reasons.contains(reason) || (without_address && reason == Reason::NoAddress.code());
+            step.stage < Stage::Bgp || !(repeated && self.is_everywhere(step))
+        });
     }
 
     /// Whether some node announces the service.
@@ -60,7 +102,7 @@ impl Explainer {
 
     fn address_step(&self, service: &Service) -> Step {
         let Some(outcome) = self.outcomes.get(&*service.name) else {
-            return foreign(service);
+            return self.foreign(service);
         };
         let current = service.addresses();
         let ours = outcome.addresses();
@@ -77,6 +119,32 @@ impl Explainer {
         if let Some(reason) = outcome.reason() {
             text += &format!("; {reason}");
         }
+        Step::ok(Stage::Address, text)
+    }
+
+    /// Another load balancer allocates.
+    fn foreign(&self, service: &Service) -> Step {
+        let addresses = service.addresses();
+        let pools = &self.index.config().pools;
+        let outside = addresses
+            .iter()
+            .filter(|ip| pools.containing(**ip).is_none());
+        let outside: Vec<&IpAddr> = outside.collect();
+        if addresses.is_empty() {
+            let text = "another load balancer is in charge of the class, and allocated no address";
+            return Step::withheld(Stage::Address, text)
+                .because(Reason::ForeignLoadBalancerClass.code());
+        }
+        if !outside.is_empty() {
+            let text = format!(
+                "{}, allocated by another load balancer, is in no pool of ferrolb",
+                list(outside)
+            );
+            return Step::withheld(Stage::Address, text)
+                .because(Reason::AddressNotInPool.code())
+                .with_command(get_in(Kind::IpAddressPool, None));
+        }
+        let text = format!("{}, allocated by another load balancer", list(addresses));
         Step::ok(Stage::Address, text)
     }
 
@@ -114,11 +182,11 @@ impl Explainer {
         }
         let (healthy, nodes) = (endpoints.healthy, endpoints.nodes.len());
         let healthy = usize::try_from(healthy).unwrap_or(usize::MAX);
-        let text = format!(
-            "{} ready or serving, on {}",
-            count(healthy, &format!("{family} endpoint")),
-            count(nodes, "node")
-        );
+        let healthy = count(healthy, &format!("{family} endpoint"));
+        let text = match nodes {
+            0 => format!("{healthy} ready or serving"),
+            nodes => format!("{healthy} ready or serving, on {}", count(nodes, "node")),
+        };
         Step::ok(Stage::Endpoints, text)
     }
 
@@ -145,14 +213,26 @@ impl Explainer {
         let of_pool = bgp
             .chain(layer2)
             .filter(|(_, selection)| selection.selects_pool(pool, labels));
-        let (selecting, others): (Vec<_>, Vec<_>) = of_pool.partition(|(_, selection)| {
-            let class = service.class.as_deref().filter(|_| !service.in_charge);
-            selection.services.matches(&service.labels)
-                && class.is_none_or(|class| selection.classes.accepts(class))
-        });
+        let of_pool: Vec<_> = of_pool.collect();
+        let class = service.class.as_deref().filter(|_| !service.in_charge);
+        let accepts =
+            |selection: &Selection| class.is_none_or(|class| selection.classes.accepts(class));
+        let of_class = of_pool
+            .iter()
+            .copied()
+            .filter(|(_, selection)| accepts(selection));
+        let (selecting, others): (Vec<_>, Vec<_>) =
+            of_class.partition(|(_, selection)| selection.services.matches(&service.labels));
         let objects = |ads: &[(&ObjectKey, _)]| list(ads.iter().map(|(object, _)| object));
         if !selecting.is_empty() {
             return Step::ok(Stage::Advertisement, objects(&selecting));
+        }
+        if let (Some(class), [], [(first, _), ..]) = (class, &*others, &*of_pool) {
+            let names = objects(&of_pool);
+            let text = format!("{names}: loadBalancerClasses does not list {class}");
+            return Step::withheld(Stage::Advertisement, text)
+                .because(Reason::ForeignLoadBalancerClass.code())
+                .with_command(self.edit(first));
         }
         let Some((first, _)) = others.first() else {
             let text = format!("no advertisement selects {}", self.pool_object(pool));
@@ -161,10 +241,10 @@ impl Explainer {
                 .with_command(Self::advertisements_command());
         };
         let names = objects(&others);
-        let text = format!("{names} selects the pool, but not this service's labels or class");
+        let text = format!("{names}: serviceSelectors does not select this service's labels");
         Step::withheld(Stage::Advertisement, text)
             .because(Reason::ServiceNotSelected.code())
-            .with_command(edit(first))
+            .with_command(self.edit(first))
     }
 }
 
@@ -190,18 +270,6 @@ fn service_step(service: &Service) -> Step {
     Step::ok(Stage::Service, text)
 }
 
-/// Another load balancer allocates.
-fn foreign(service: &Service) -> Step {
-    let addresses = service.addresses();
-    if addresses.is_empty() {
-        let text = "another load balancer is in charge of the class, and allocated no address";
-        return Step::withheld(Stage::Address, text.to_owned())
-            .because(Reason::ForeignLoadBalancerClass.code());
-    }
-    let text = format!("{}, allocated by another load balancer", list(addresses));
-    Step::ok(Stage::Address, text)
-}
-
 /// The status differs from what the allocator allocates.
 fn not_written(current: &[IpAddr], ours: &[IpAddr]) -> Step {
     let has = if current.is_empty() {
@@ -221,14 +289,4 @@ fn not_written(current: &[IpAddr], ours: &[IpAddr]) -> Step {
         Step::ok(Stage::Address, text)
     };
     step.with_command(command)
-}
-
-/// The summary of a service that is not announced: its first reason.
-fn not_announced(steps: &[Step]) -> String {
-    let first = steps.iter().find(|step| step.verdict == Verdict::Withheld);
-    match first.map(|step| (step.stage, step.reason.as_deref())) {
-        Some((_, Some(reason))) => format!("not announced: {reason}"),
-        Some((stage, None)) => format!("not announced: see {stage}"),
-        None => "not announced".to_owned(),
-    }
 }

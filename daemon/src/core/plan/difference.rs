@@ -238,7 +238,10 @@ fn attributes(route: &PlannedRoute) -> [(&'static str, String); 8] {
         ("ATOMIC_AGGREGATE", atomic_aggregate.to_string()),
         ("MED", optional(med.map(|med| med.to_string()))),
         ("prepend", prepend.to_string()),
-        ("LOCAL_PREF", optional(local_pref.map(|value| value.to_string()))),
+        (
+            "LOCAL_PREF",
+            optional(local_pref.map(|value| value.to_string())),
+        ),
     ]
 }
 

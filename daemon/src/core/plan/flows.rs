@@ -21,7 +21,11 @@ pub(super) fn moved_share(before: &BTreeSet<&str>, after: &BTreeSet<&str>) -> (u
         })
         .sum();
     let all = n * m;
-    let moved_by_rehash = if m == 0 { 100 } else { percent(all - stays, all) };
+    let moved_by_rehash = if m == 0 {
+        100
+    } else {
+        percent(all - stays, all)
+    };
     (percent(gone, n), moved_by_rehash)
 }
 
@@ -48,7 +52,10 @@ mod tests {
         // RFC 2992 §3: the disruption is 1/2 if the last one of many goes, and 1/4 if the one in
         // the middle goes, each a bit more for few next hops.
         assert_eq!(share(&["a", "b", "c", "d"], &["a", "b", "c"]), (25, 50));
-        assert_eq!(share(&["a", "b", "c", "d", "e"], &["a", "b", "d", "e"]), (20, 30));
+        assert_eq!(
+            share(&["a", "b", "c", "d", "e"], &["a", "b", "d", "e"]),
+            (20, 30)
+        );
         assert_eq!(share(&["a", "b"], &["a", "b", "c"]), (0, 50));
         assert_eq!(share(&["a"], &[]), (100, 100));
         assert_eq!(share(&["a", "b"], &["c"]), (100, 100));

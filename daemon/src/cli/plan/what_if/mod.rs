@@ -105,7 +105,10 @@ fn objects(args: &PlanArgs) -> Result<Objects> {
     let against = args.what_if.against.as_deref().unwrap_or(LIVE);
     if against != LIVE {
         let manifests = load(args, vec![PathBuf::from(against)])?;
-        return Ok(Objects::of(changes(&manifests.objects, &args.config_namespace)));
+        return Ok(Objects::of(changes(
+            &manifests.objects,
+            &args.config_namespace,
+        )));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

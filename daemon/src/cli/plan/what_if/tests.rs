@@ -79,7 +79,10 @@ fn an_unknown_node_or_peer_lists_those_that_exist() {
     );
     objects.prune(|_| false);
     let error = objects.assume(&Event::LosePeer("tor".to_owned()));
-    assert_eq!(error, Err("there is no BGPPeer tor; there are: none".to_owned()));
+    assert_eq!(
+        error,
+        Err("there is no BGPPeer tor; there are: none".to_owned())
+    );
 }
 
 #[test]
@@ -98,7 +101,10 @@ fn a_pruned_pool_takes_the_addresses_and_announcements_of_its_services() {
 fn a_manifest_without_status_keeps_the_address_of_its_service() {
     let mut before = cluster("withheld");
     let manifests = load(&["withheld"]);
-    let with_status = manifests.objects.iter().filter(|(key, _)| key.name.name == "fine");
+    let with_status = manifests
+        .objects
+        .iter()
+        .filter(|(key, _)| key.name.name == "fine");
     let with_status = with_status.map(|(key, located)| {
         let mut raw = located.raw.clone();
         let status = serde_json::json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.2" }] } });
