@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod crds;
 pub(crate) mod demo;
+mod explain;
 mod gate_args;
 mod l2;
 mod log;
@@ -20,6 +21,8 @@ mod routes;
 mod run;
 pub(crate) mod signals;
 mod status_objects;
+mod workload_flags;
+mod world;
 
 use std::env;
 use std::ffi::OsString;
@@ -49,6 +52,7 @@ Examples:
   ferrolb demo                          see it at work: three nodes and a router on loopback
   ferrolb check -f manifests/           validate manifests
   ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
+  ferrolb explain svc shop/web          why the cluster does or does not announce a Service
   ferrolb convert config.yaml           print the resources that MetalLB's old ConfigMap means
   ferrolb crds | kubectl apply -f -     install the CRDs of ferrolb's own resources
   ferrolb run --manifests manifests/ --node-name node-a
@@ -70,6 +74,9 @@ enum Command {
     /// Predict from manifests the addresses, the routes of every node, the layer 2 candidates of
     /// every address, and what is withheld, with reason codes.
     Plan(plan::PlanArgs),
+    /// Explain why a Service is or is not announced: from its pool to the routers, with a verdict
+    /// and a command for each step. Exits with 1 if it is not announced.
+    Explain(explain::ExplainArgs),
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
     Demo,
@@ -174,6 +181,7 @@ pub fn main() -> ExitCode {
 pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match Cli::parse_from(arguments).command {
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Crds => crds::run(),

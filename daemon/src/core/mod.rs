@@ -6,6 +6,7 @@ pub(crate) mod allocate;
 pub(crate) mod api;
 pub(crate) mod config;
 pub(crate) mod decide;
+pub(crate) mod explain;
 pub(crate) mod hash;
 pub(crate) mod index;
 pub(crate) mod model;

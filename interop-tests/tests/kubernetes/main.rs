@@ -1,6 +1,7 @@
 //! ferrolb in a real cluster: Services get addresses, the router gets routes, clients get answers.
 //! ferrolb has exactly the rights that `deploy/manifests` grants.
 
+mod explain;
 mod first_announcements;
 mod floor;
 mod metrics_tls;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cli::workload_flags::{containers, flags};
 use crate::runtime::source::kube::Cluster;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -239,25 +240,6 @@ fn speaker(daemonset: &Value) -> Speaker {
         flags: flags(daemonset),
         bgp_type: bgp_type.unwrap_or_default().to_owned(),
     }
-}
-
-/// The containers of a workload.
-pub(super) fn containers(workload: &Value) -> impl Iterator<Item = &Value> {
-    let containers = workload["spec"]["template"]["spec"]["containers"].as_array();
-    containers.into_iter().flatten()
-}
-
-/// The arguments of a workload that ferrolb has as well, under the same names.
-pub(super) fn flags(workload: &Value) -> BTreeSet<String> {
-    let arguments = containers(workload)
-        .filter_map(|container| container["args"].as_array())
-        .flatten();
-    arguments
-        .filter_map(Value::as_str)
-        .filter(|flag| flag.starts_with("--lb-class=") || flag.starts_with("--ignore-exclude-lb"))
-        .map(|flag| flag.trim_end_matches("=true").to_owned())
-        .filter(|flag| flag != "--lb-class=" && !flag.ends_with("=false"))
-        .collect()
 }
 
 /// Whether a webhook configuration concerns the group metallb.io.

@@ -10,7 +10,6 @@ mod preview;
 mod samples;
 mod steps;
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,12 +21,12 @@ use clap::Args;
 use serde_json::Value;
 
 use self::execute::{Migration, in_order};
-use self::facts::{Facts, LABEL, Paths, containers, flags, is_ferrolb, name};
+use self::facts::{Facts, LABEL, Paths, is_ferrolb, name};
 use self::preview::Preview;
 use self::steps::{Goal, Install, Step, steps};
 use super::output::{Style, print};
+use super::workload_flags::{common_flags, containers, index_with};
 use crate::core::config::CONFIG_NAMESPACE;
-use crate::core::index::Index;
 use crate::core::printable::printable;
 use crate::runtime::source::kube::Cluster;
 use crate::runtime::source::manifests::values;
@@ -101,7 +100,7 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
     let goal = args.goal();
     let steps = steps(&facts, &install, goal).map_err(|obstacles| refusal(&obstacles))?;
     if goal == Goal::Ferrolb {
-        let preview = Preview::of(&cluster, &args.namespace, index_of(&install)).await?;
+        let preview = Preview::of(&cluster, &args.namespace, index_with(&install.flags)).await?;
         show(&preview, args.accept_losses || args.dry_run)?;
     }
     if args.dry_run {
@@ -245,30 +244,12 @@ fn install_of(objects: &[Value]) -> Install {
     Install {
         objects: objects.len(),
         images: images.map(str::to_owned).collect(),
-        flags: common_flags(objects),
+        flags: common_flags(objects.iter().filter(|object| is_workload(object))),
         without_affinity: daemonsets
             .filter(|daemonset| !avoids_label(daemonset))
             .map(|daemonset| name(daemonset).to_owned())
             .collect(),
     }
-}
-
-/// An empty index with the arguments of ferrolb's processes.
-fn index_of(install: &Install) -> Index {
-    let mut flags = install.flags.iter();
-    let class = flags.find_map(|flag| flag.strip_prefix("--lb-class="));
-    let ignore = install.flags.contains("--ignore-exclude-lb");
-    Index::for_prediction()
-        .ignoring_exclusion(ignore)
-        .in_charge_of(class)
-}
-
-/// The flags that all workloads have.
-fn common_flags(objects: &[Value]) -> BTreeSet<String> {
-    let workloads = objects.iter().filter(|object| is_workload(object));
-    let mut all = workloads.map(flags);
-    let first = all.next().unwrap_or_default();
-    all.fold(first, |common, flags| &common & &flags)
 }
 
 /// Whether a DaemonSet runs only on nodes without [`LABEL`].

@@ -4,16 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 use super::facts::{Paths, is_metallb, name};
 use super::samples::Samples;
-use crate::core::api::{CONFIG_MAP, Kind, RawObject};
+use crate::core::api::Kind;
 use crate::core::index::Index;
-use crate::core::index::change::Change;
 use crate::core::plan::{Plan, plan};
-use crate::runtime::source::kube::Cluster;
-use crate::runtime::source::kube::path_of_kind;
+use crate::runtime::source::kube::{Cluster, Snapshot};
 
 /// The addresses of each Service of type LoadBalancer, by namespace and name.
 pub(super) type Addresses = BTreeMap<String, BTreeSet<IpAddr>>;
@@ -38,11 +36,12 @@ pub(super) struct Preview {
 impl Preview {
     /// Plans with the cluster's objects, and asks MetalLB's speakers what they announce.
     pub(super) async fn of(cluster: &Cluster, namespace: &str, index: Index) -> Result<Self> {
-        let mut changes = Vec::new();
-        for kind in Kind::ALL {
-            changes.push(objects_of(cluster, kind, namespace).await?);
+        let namespaces = [namespace.to_owned()];
+        let snapshot = Snapshot::read(cluster, &Kind::ALL, &namespaces).await?;
+        if let Some((kind, message)) = snapshot.unreadable.first() {
+            bail!("can't list {}: {message}", kind.full_name());
         }
-        let plan = plan(index, changes);
+        let plan = plan(index, snapshot.changes);
         let now = addresses(cluster).await?;
         let announced = announced_by_metallb(cluster, namespace).await?;
         Ok(Self::compare(plan, &now, &announced))
@@ -195,21 +194,6 @@ impl std::fmt::Display for Announced {
 fn join(addresses: &BTreeSet<IpAddr>) -> String {
     let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
     addresses.join(", ")
-}
-
-async fn objects_of(cluster: &Cluster, kind: Kind, namespace: &str) -> Result<Change> {
-    let of = kind.is_configuration().then_some(namespace);
-    let objects = cluster.list(&path_of_kind(kind, of)).await?;
-    let mut keyed = Vec::new();
-    for object in objects {
-        if kind == Kind::ConfigMap && name(&object) != CONFIG_MAP {
-            continue;
-        }
-        let place = format!("{} {}", kind.name(), name(&object));
-        let raw = RawObject::from_json(object).map_err(|error| anyhow!("{place}: {error}"))?;
-        keyed.extend(raw.key(namespace).map(|key| (key, raw)));
-    }
-    Ok(Change::Reset(kind, keyed))
 }
 
 /// The addresses in the status of all Services of type LoadBalancer.

@@ -1,13 +1,18 @@
 //! `ferrolb plan`: predicts addresses, routes and layer 2 announcements from manifests.
 
+mod what_if;
+
 use std::fmt::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use self::what_if::WhatIfArgs;
 use super::output::{Style, json, or_dash, print, table};
 use super::{ManifestArgs, Output};
 use crate::core::api::Kind;
+use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;
 use crate::core::plan::{Plan, PlanError, plan};
 use crate::core::printable::printable;
@@ -17,6 +22,9 @@ const EXAMPLES: &str = "\
 Examples:
   ferrolb plan -f manifests/
   ferrolb plan -f manifests/ -o json | jq '.withheld[] | select(.name == \"web\")'
+  ferrolb plan -f change.yaml --against live      what a change would do to the cluster
+  ferrolb plan -f new/ --against old/ --prune     the same for two folders
+  ferrolb plan --against live --drain node-a      who would announce what without node-a
 
 From the current state of a cluster:
   kubectl get services,endpointslices,nodes,namespaces -A -o yaml > services.yaml
@@ -30,8 +38,15 @@ From the current state of a cluster:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PlanArgs {
+    /// Files or folders (with subfolders) of YAML or JSON; - reads standard input.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1..)]
+    #[arg(required_unless_present = "against")]
+    paths: Vec<PathBuf>,
+    /// Namespace of MetalLB's resources; can be given several times.
+    #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
+    config_namespace: Vec<String>,
     #[command(flatten)]
-    manifests: ManifestArgs,
+    what_if: WhatIfArgs,
     /// Announce also from nodes with the label
     /// node.kubernetes.io/exclude-from-external-load-balancers.
     #[arg(long)]
@@ -44,8 +59,23 @@ pub(super) struct PlanArgs {
     output: Output,
 }
 
+impl PlanArgs {
+    fn index(&self) -> Index {
+        Index::for_prediction()
+            .ignoring_exclusion(self.ignore_exclude_lb)
+            .in_charge_of(self.lb_class.as_deref())
+    }
+}
+
 pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let manifests = args.manifests.load();
+    if args.what_if.is_requested() {
+        return what_if::run(args);
+    }
+    let files = ManifestArgs {
+        paths: args.paths.clone(),
+        config_namespace: args.config_namespace.clone(),
+    };
+    let manifests = files.load();
     if manifests.objects.is_empty() {
         for error in &manifests.errors {
             eprintln!("ferrolb: {}", printable(&error.to_string()));
@@ -57,13 +87,9 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         if !manifests.unread.is_empty() {
             anyhow::bail!("nothing to plan: ferrolb reads none of these objects, see above");
         }
-        anyhow::bail!("{}", args.manifests.nothing_found());
+        anyhow::bail!("{}", files.nothing_found());
     }
-    let namespaces = &args.manifests.config_namespace;
-    let index = Index::for_prediction()
-        .ignoring_exclusion(args.ignore_exclude_lb)
-        .in_charge_of(args.lb_class.as_deref());
-    let plan = plan_manifests(&manifests, namespaces, index);
+    let plan = plan_manifests(&manifests, &args.config_namespace, args.index());
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {
@@ -75,7 +101,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
                 true if !has(Kind::EndpointSlice) => NO_SLICES,
                 true => "none\n",
             };
-            print(&text(&plan, hint, &args.manifests.shown_paths())?)?;
+            print(&text(&plan, hint, &files.shown_paths())?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

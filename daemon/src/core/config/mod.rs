@@ -24,7 +24,7 @@ pub(crate) mod peer;
 mod peers;
 pub(crate) mod pool;
 mod pools;
-mod selection;
+pub(crate) mod selection;
 pub(crate) mod selector;
 pub(crate) mod timers;
 

@@ -62,9 +62,11 @@ impl Plan {
             let mut candidates: Vec<PlannedCandidate> = candidates.collect();
             candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.weight));
             let services = addresses.services_of(*address).iter();
+            let services: Vec<String> = services.map(ToString::to_string).collect();
+            self.announced.extend(services.iter().cloned());
             self.layer2.push(PlannedAddress {
                 address: *address,
-                services: services.map(ToString::to_string).collect(),
+                services,
                 owner: owners.get(address).map(ToString::to_string),
                 candidates,
             });

@@ -2,8 +2,12 @@
 //! prefix to which peer, which nodes may announce an address by layer 2, and what is withheld. It
 //! runs the decision code of `ferrolb run`, without sessions and drains.
 
+pub(crate) mod difference;
+mod flows;
 mod layer2;
+pub(crate) mod what_if;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
@@ -36,6 +40,9 @@ pub(crate) struct Plan {
     /// reasons.
     #[serde(rename = "withheldAggregates")]
     pub withheld_aggregates: Vec<WithheldAggregates>,
+    /// The services that some node announces, as `namespace/name`.
+    #[serde(skip)]
+    pub announced: BTreeSet<String>,
     /// The errors of invalid objects.
     pub errors: Vec<PlanError>,
     /// Notices about parts of objects that have no effect.
@@ -120,7 +127,7 @@ pub(crate) struct WithheldAggregates {
 }
 
 /// An error or notice about an object.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct PlanError {
     /// The object, or the position in a file.
     pub object: String,
@@ -133,7 +140,8 @@ pub(crate) fn index_of(changes: impl IntoIterator<Item = Change>) -> Index {
     fill(Index::for_prediction(), changes)
 }
 
-fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
+/// Applies changes to an index.
+pub(crate) fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
     for change in changes {
         index.apply(change);
     }
@@ -238,6 +246,9 @@ impl Plan {
             });
         }
         for (service, decision) in node_routes.decisions() {
+            if !decision.contributions.is_empty() {
+                self.announced.insert(service.to_string());
+            }
             let withheld = decision
                 .verdicts
                 .iter()

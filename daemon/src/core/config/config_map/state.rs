@@ -44,6 +44,12 @@ pub(in crate::core::config) struct Additions {
 pub(crate) struct Sources(BTreeMap<ObjectKey, (ObjectKey, Source)>);
 
 impl Sources {
+    /// The object of the cluster that means this one: itself, or the ConfigMap.
+    pub(crate) fn origin<'a>(&'a self, object: &'a ObjectKey) -> &'a ObjectKey {
+        let of_config_map = self.0.get(object).map(|(config_map, _)| config_map);
+        of_config_map.unwrap_or(object)
+    }
+
     /// The problem with the ConfigMap's name and line, if its object is not in the cluster.
     pub(crate) fn resolve(&self, problem: Problem) -> Problem {
         let Some((config_map, source)) = self.0.get(&problem.object) else {

@@ -19,6 +19,23 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// same file has no conflict.
 const FIELD_MANAGER: &str = "kubectl";
 
+/// The API server answered with an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{about}: {message}")]
+pub(crate) struct Refused {
+    about: String,
+    code: u16,
+    /// The text of the API server. Without a permission it names the verb and the resource.
+    pub message: String,
+}
+
+impl Refused {
+    /// Whether the user lacks a permission.
+    pub(crate) const fn is_forbidden(&self) -> bool {
+        self.code == 403
+    }
+}
+
 /// A connection to the API server of a cluster.
 pub(crate) struct Cluster {
     client: Client,
@@ -162,7 +179,12 @@ impl Cluster {
         match answer.await {
             Ok(Ok(value)) => Ok(Some(value)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
-            Ok(Err(kube::Error::Api(status))) => bail!("{about}: {}", status.message),
+            Ok(Err(kube::Error::Api(status))) => Err(Refused {
+                about,
+                code: status.code,
+                message: status.message.clone(),
+            }
+            .into()),
             Ok(Err(error)) => Err(error).context(about),
             Err(_) => bail!("{about}: no answer within {} s", REQUEST_TIMEOUT.as_secs()),
         }

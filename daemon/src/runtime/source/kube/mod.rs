@@ -25,6 +25,7 @@ mod object;
 mod ready_nodes;
 mod reviewer;
 mod session_watch;
+mod snapshot;
 pub(crate) mod status_objects;
 mod status_writer;
 mod stream;
@@ -46,8 +47,8 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) use self::client::StartError;
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::daemonset::OwnDaemonSet;
-pub(crate) use self::object::path_of_kind;
 pub(crate) use self::reviewer::{Reviewer, Verdict};
+pub(crate) use self::snapshot::Snapshot;
 
 use self::api_health::ApiHealth;
 use self::api_writer::ApiWriter;

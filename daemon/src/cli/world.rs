@@ -1,0 +1,124 @@
+//! What a command explains or predicts: a cluster, or manifests instead of one.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::Value;
+
+use super::workload_flags::{common_flags, index_with};
+use crate::core::api::Kind;
+use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::explain::Explainer;
+use crate::core::plan::fill;
+use crate::runtime::source::kube::{Cluster, Snapshot};
+use crate::runtime::source::manifests::{Loader, changes};
+
+/// The arguments that say what is read.
+#[derive(Debug, Args)]
+pub(super) struct WorldArgs {
+    /// Files or folders of YAML or JSON instead of a cluster; - reads standard input.
+    #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1..)]
+    paths: Vec<PathBuf>,
+    /// Kubeconfig file; default: $KUBECONFIG or ~/.kube/config.
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    kubeconfig: Option<PathBuf>,
+    /// Namespace of the configuration; can be given several times.
+    #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
+    config_namespace: Vec<String>,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct World {
+    /// Explains it.
+    pub explainer: Explainer,
+    /// What could not be read, so that the answer may be incomplete.
+    pub unseen: Vec<String>,
+}
+
+/// The label of ferrolb's own workloads.
+const OF_FERROLB: &str = "labelSelector=app.kubernetes.io/name%3Dferrolb";
+
+impl WorldArgs {
+    /// Reads the cluster or the manifests.
+    ///
+    /// # Errors
+    /// There is no kubeconfig, the API server does not answer, or there are no manifests.
+    pub(super) fn read(&self) -> Result<World> {
+        if !self.paths.is_empty() {
+            return self.of_manifests();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(self.of_cluster())
+    }
+
+    fn of_manifests(&self) -> Result<World> {
+        let manifests = Loader::new(self.paths.clone(), &self.config_namespace).load();
+        let errors = manifests.errors.iter();
+        let errors = errors.map(|error| format!("{}: {}", error.location, error.message));
+        let unseen: Vec<String> = errors.collect();
+        if manifests.objects.is_empty() {
+            anyhow::bail!(
+                "no objects found: give files or folders with Services, Nodes and MetalLB \
+                 resources with -f{}",
+                unseen
+                    .iter()
+                    .map(|line| format!("\n{line}"))
+                    .collect::<String>()
+            );
+        }
+        let changes = changes(&manifests.objects, &self.config_namespace);
+        let index = fill(index_with(&Default::default()), changes);
+        Ok(World {
+            explainer: Explainer::of_manifests(index),
+            unseen,
+        })
+    }
+
+    async fn of_cluster(&self) -> Result<World> {
+        let cluster = Cluster::connect(self.kubeconfig.as_deref()).await?;
+        // Passwords are not needed.
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret);
+        let kinds: Vec<Kind> = kinds.collect();
+        let snapshot = Snapshot::read(&cluster, &kinds, &self.config_namespace)
+            .await
+            .context("can't read the cluster; try: kubectl get --raw /readyz")?;
+        let mut unseen: Vec<String> = snapshot
+            .unreadable
+            .iter()
+            .map(|(kind, message)| format!("{}: {message}", kind.full_name()))
+            .collect();
+        let workloads = match workloads(&cluster).await {
+            Ok(workloads) => workloads,
+            Err(error) => {
+                unseen.push(format!("the arguments of ferrolb's workloads: {error:#}"));
+                Vec::new()
+            }
+        };
+        if workloads.is_empty() {
+            unseen.push(
+                "ferrolb's workloads: none has the label app.kubernetes.io/name=ferrolb, so \
+                 nothing is announced; install it: kubectl apply -f deploy/ferrolb.yaml"
+                    .to_owned(),
+            );
+        }
+        let index = fill(index_with(&common_flags(&workloads)), snapshot.changes);
+        Ok(World {
+            explainer: Explainer::of_cluster(index),
+            unseen,
+        })
+    }
+}
+
+/// The Deployments and DaemonSets of ferrolb.
+async fn workloads(cluster: &Cluster) -> Result<Vec<Value>> {
+    let mut workloads = Vec::new();
+    for kind in ["deployments", "daemonsets"] {
+        let path = format!("/apis/apps/v1/{kind}?{OF_FERROLB}");
+        workloads.extend(cluster.list(&path).await?);
+    }
+    Ok(workloads)
+}

@@ -1,0 +1,145 @@
+//! What a pool has, who uses it, and what is announced of it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ferrolb_allocator::Pool;
+
+use super::not_found::NotFound;
+use super::{Explainer, Explanation, Stage, Step, count, list};
+use crate::core::api::{Kind, ObjectKey};
+use crate::core::decide::Reason;
+use crate::core::model::{Family, Service};
+
+impl Explainer {
+    pub(super) fn pool(&self, name: &str) -> Result<Explanation, NotFound> {
+        let config = self.index.config();
+        let kinds = [Kind::IpAddressPool, Kind::FerrolbIpAddressPool];
+        let mut steps = self.problems_of(&kinds, name);
+        let Some(pool) = config.pools.get(name) else {
+            if !config.unreadable_pools.contains_key(name) && steps.is_empty() {
+                let names = config.pools.iter().map(Pool::name);
+                return Err(NotFound::new("IPAddressPool", name, names));
+            }
+            return Ok(Explanation {
+                subject: format!("IPAddressPool {name}"),
+                announced: false,
+                summary: "it is invalid, so no address is allocated from it".to_owned(),
+                steps,
+            });
+        };
+        let users = self.users_of(pool);
+        steps.insert(0, self.pool_step(pool));
+        steps.extend(self.usage_steps(pool, &users));
+        steps.push(self.advertisements_of_pool(name));
+        let (announced, withheld) = self.announced_of(&users);
+        if !announced.is_empty() {
+            let step = Step::ok(Stage::Service, "announced");
+            steps.push(Step {
+                services: announced.clone(),
+                ..step
+            });
+        }
+        if !withheld.is_empty() {
+            let text = "not announced; for each: ferrolb explain svc NAMESPACE/NAME";
+            let step = Step::withheld(Stage::Service, text);
+            steps.push(Step {
+                services: withheld,
+                ..step
+            });
+        }
+        let services = count(users.len(), "service");
+        Ok(Explanation {
+            subject: self.pool_object(name),
+            announced: !announced.is_empty(),
+            summary: format!("{services}, of which {} announced", announced.len()),
+            steps,
+        })
+    }
+
+    /// The name of the object that means a pool.
+    pub(super) fn pool_object(&self, pool: &str) -> String {
+        match self.index.config().pool_details.get(pool) {
+            Some(details) => details.object.to_string(),
+            None => format!("IPAddressPool {pool}"),
+        }
+    }
+
+    fn users_of(&self, pool: &Pool) -> Vec<&Service> {
+        let uses = |address: &IpAddr| pool.contains(*address);
+        let services = self.index.services();
+        let users = services.filter(|service| service.addresses().iter().any(uses));
+        users.filter(|service| service.load_balancer).collect()
+    }
+
+    fn pool_step(&self, pool: &Pool) -> Step {
+        let options = pool.options();
+        let mut text = list(pool.prefixes());
+        if !options.auto_assign {
+            text += "; autoAssign: false: only for services that request it";
+        }
+        let details = self.index.config().pool_details.get(pool.name());
+        if details.is_some_and(|details| details.allocation.is_some()) {
+            text += "; serviceAllocation: only for some services";
+        }
+        Step::ok(Stage::Pool, text)
+    }
+
+    fn usage_steps(&self, pool: &Pool, users: &[&Service]) -> Vec<Step> {
+        let used: BTreeSet<IpAddr> = users
+            .iter()
+            .flat_map(|service| service.addresses().iter().copied())
+            .filter(|address| pool.contains(*address))
+            .collect();
+        let families = Family::ALL.into_iter();
+        families
+            .filter(|family| pool.capacity(*family) > 0)
+            .map(|family| {
+                let used = used.iter().filter(|a| Family::of(**a) == family).count();
+                let capacity = pool.capacity(family);
+                let free = capacity.saturating_sub(u128::try_from(used).unwrap_or(u128::MAX));
+                let text = format!("{family}: {used} in use, {free} of {capacity} free");
+                if free == 0 {
+                    Step::withheld(Stage::Address, text).because("PoolExhausted")
+                } else {
+                    Step::ok(Stage::Address, text)
+                }
+            })
+            .collect()
+    }
+
+    /// The advertisements of both protocols that select a pool.
+    fn advertisements_of_pool(&self, name: &str) -> Step {
+        let objects = list(self.advertisements_selecting(name));
+        if objects.is_empty() {
+            let text = format!("no advertisement selects {}", self.pool_object(name));
+            return Step::withheld(Stage::Advertisement, text)
+                .because(Reason::NoAdvertisement.code())
+                .with_command(Self::advertisements_command());
+        }
+        Step::ok(Stage::Advertisement, objects)
+    }
+
+    fn advertisements_selecting(&self, pool: &str) -> impl Iterator<Item = &ObjectKey> {
+        let config = self.index.config();
+        let labels = config.pool_details.get(pool).map(|details| &details.labels);
+        let bgp = config.advertisements.values();
+        let bgp = bgp.map(|ad| (&ad.object, &ad.selection));
+        let layer2 = config.layer2_advertisements.values();
+        let layer2 = layer2.map(|ad| (&ad.object, &ad.selection));
+        let all = bgp.chain(layer2);
+        let selecting = all.filter(move |(_, selection)| selection.selects_pool(pool, labels));
+        selecting.map(|(object, _)| object)
+    }
+
+    /// The services that are announced, and those that are not.
+    fn announced_of(&self, services: &[&Service]) -> (BTreeSet<String>, BTreeSet<String>) {
+        let named = services.iter().map(|service| {
+            let announced = self.is_announced(service);
+            (service.name.to_string(), announced)
+        });
+        let (announced, withheld): (Vec<_>, Vec<_>) = named.partition(|(_, announced)| *announced);
+        let names = |services: Vec<(String, bool)>| services.into_iter().map(|(name, _)| name);
+        (names(announced).collect(), names(withheld).collect())
+    }
+}
