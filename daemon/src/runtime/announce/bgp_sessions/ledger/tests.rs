@@ -1,5 +1,6 @@
+use ferrolb_bgp::bfd;
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{CauseSummary, Input, LastError, NotificationSummary};
+use ferrolb_bgp::fsm::{BfdStatus, CauseSummary, Input, LastError, NotificationSummary};
 use ferrolb_bgp::fsm::{Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
@@ -150,6 +151,34 @@ fn a_lost_session_is_written_at_once_with_its_notification_and_the_time() {
         status.since, "2026-01-01T00:01:40Z",
         "when the session was lost"
     );
+}
+
+#[test]
+fn bfd_is_written_at_once_when_it_goes_down_or_up_and_not_on_its_way() {
+    let with = |state| PeerStatus {
+        bfd: Some(BfdStatus {
+            state,
+            since: Duration::ZERO,
+            diagnostic: String::new(),
+            remote_state: state,
+            remote_diagnostic: String::new(),
+            transmit_interval: None,
+            detection_time: None,
+            flaps: 0,
+            sent: 0,
+            received: 0,
+            discarded: 0,
+            last_discard: None,
+        }),
+        ..peer(State::Established)
+    };
+    let mut lab = Lab::new();
+    lab.update(&[with(bfd::State::Up)]);
+    assert!(lab.writes_after(SECOND, &with(bfd::State::Down)));
+    assert_eq!(lab.status().bfd.as_deref(), Some("Down"));
+    assert!(!lab.writes_after(SECOND, &with(bfd::State::Init)));
+    assert!(lab.writes_after(SECOND, &with(bfd::State::Up)));
+    assert_eq!(lab.status().bfd.as_deref(), Some("Up"));
 }
 
 #[test]
