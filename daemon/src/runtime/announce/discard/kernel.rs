@@ -101,15 +101,11 @@ impl Table for Kernel {
         }
     }
 
-    fn prefixes(&mut self) -> io::Result<Vec<IpNet>> {
-        let netlink = self.netlink()?;
-        let mut prefixes = Vec::new();
-        for family in Family::ALL {
-            // The list of routes can be long on a router: read it only if there is our rule.
-            if netlink.has_rule(family, TABLE)? {
-                prefixes.extend(netlink.prefixes(family, TABLE)?);
-            }
-        }
-        Ok(prefixes)
+    fn has_rules(&mut self, family: Family) -> io::Result<bool> {
+        self.netlink()?.has_rule(family, TABLE)
+    }
+
+    fn prefixes(&mut self, family: Family) -> io::Result<Vec<IpNet>> {
+        self.netlink()?.prefixes(family, TABLE)
     }
 }

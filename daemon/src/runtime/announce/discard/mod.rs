@@ -30,12 +30,14 @@ pub(crate) trait Table: fmt::Debug + Send {
     fn add_rules(&mut self, family: Family) -> io::Result<()>;
     /// Ends that.
     fn remove_rules(&mut self, family: Family) -> io::Result<()>;
+    /// Whether the table applies to a family, perhaps since an earlier process.
+    fn has_rules(&mut self, family: Family) -> io::Result<bool>;
     /// Discards packets to this prefix.
     fn add(&mut self, prefix: IpNet) -> io::Result<()>;
     /// Ends that.
     fn remove(&mut self, prefix: IpNet) -> io::Result<()>;
-    /// The prefixes that are discarded, perhaps since an earlier process.
-    fn prefixes(&mut self) -> io::Result<Vec<IpNet>>;
+    /// The prefixes of a family in the table.
+    fn prefixes(&mut self, family: Family) -> io::Result<Vec<IpNet>>;
 }
 
 /// The prefixes that this host discards packets to.
@@ -112,13 +114,18 @@ impl Discards {
 }
 
 fn remove_others(table: &mut dyn Table, wanted: &BTreeSet<IpNet>) -> io::Result<()> {
-    let prefixes = table.prefixes()?;
-    let unused = families(&prefixes).into_iter();
-    for family in unused.filter(|family| !families(wanted).contains(family)) {
-        table.remove_rules(family)?;
-    }
-    for prefix in prefixes.iter().filter(|prefix| !wanted.contains(*prefix)) {
-        table.remove(*prefix)?;
+    for family in Family::ALL {
+        // The list of routes can be long on a router: read it only if there are our rules.
+        if !table.has_rules(family)? {
+            continue;
+        }
+        let prefixes = table.prefixes(family)?;
+        if !families(wanted).contains(&family) {
+            table.remove_rules(family)?;
+        }
+        for prefix in prefixes.iter().filter(|prefix| !wanted.contains(*prefix)) {
+            table.remove(*prefix)?;
+        }
     }
     Ok(())
 }

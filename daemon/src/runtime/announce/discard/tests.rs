@@ -47,8 +47,16 @@ impl Table for Fake {
         self.change(|host| _ = host.prefixes.remove(&prefix))
     }
 
-    fn prefixes(&mut self) -> io::Result<Vec<IpNet>> {
-        Ok(self.host().prefixes.iter().copied().collect())
+    fn has_rules(&mut self, family: Family) -> io::Result<bool> {
+        Ok(self.host().rules.contains(&family))
+    }
+
+    fn prefixes(&mut self, family: Family) -> io::Result<Vec<IpNet>> {
+        let all = self.host().prefixes.clone();
+        let of_family = all.into_iter();
+        Ok(of_family
+            .filter(|prefix| Family::of(prefix.addr()) == family)
+            .collect())
     }
 }
 
@@ -77,6 +85,14 @@ fn what_an_earlier_process_left_stays_until_the_first_decision_and_is_then_remov
     assert_eq!(fake.host().rules, [Family::V4].into());
     discards.retain(&BTreeSet::new());
     assert!(fake.host().prefixes.is_empty() && fake.host().rules.is_empty());
+}
+
+#[test]
+fn rules_without_a_route_are_removed_too() {
+    let fake = Fake::default();
+    fake.host().rules = Family::ALL.into();
+    discards(&fake).retain(&BTreeSet::new());
+    assert!(fake.host().rules.is_empty());
 }
 
 #[test]
