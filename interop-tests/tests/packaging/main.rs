@@ -119,8 +119,7 @@ fn unnumbered_sessions_give_the_announcer_net_raw_and_nothing_else() {
     scenario("packaging-unnumbered", |scratch| {
         let cp = ControlPlane::start(scratch, Nodes::Objects)?;
         let key = ("DaemonSet".to_owned(), "ferrolb-announcer".to_owned());
-        let plain = one_file()?;
-        let mut expected = plain.clone();
+        let mut expected = one_file()?;
         let announcer = expected.get_mut(&key).context("no announcer")?;
         let pod = &mut announcer["spec"]["template"]["spec"];
         pod["securityContext"] = json!({
