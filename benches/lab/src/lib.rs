@@ -5,7 +5,7 @@
 //! them and writes docs/benchmarks.md; `cargo xtask bench NAME` runs one:
 //!
 //! * `bgp`: ferrolb's engine beside BIRD, FRR, GoBGP, ExaBGP and OpenBGPD.
-//! * `cluster`: the daemon with a real API server and up to 10,000 Services.
+//! * `cluster`: the daemon with a real API server and up to 10,000 Services, and beside MetalLB.
 //! * `layer2`: failover of addresses beside MetalLB and keepalived.
 //! * `layer2_scale`: layer 2 with many nodes and addresses.
 //! * `traffic`: connections that fail or break during a disruption.

@@ -1,5 +1,5 @@
-//! Cases that need kubelet: rolling updates of a Service's Pods, of the suite "LoadBalancers", and a
-//! Pod that terminates.
+//! Cases that need kubelet: rolling updates of a Service's Pods, of the suite "LoadBalancers", and
+//! a Pod that terminates.
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
