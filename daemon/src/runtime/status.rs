@@ -95,7 +95,7 @@ impl Announced {
         let services = self.lock();
         let known = names.iter().filter_map(|name| services.get_key_value(name));
         known
-            .map(|(name, addresses)| (name.clone(), addresses.clone()))
+            .map(|(name, service)| (name.clone(), service.addresses.clone()))
             .collect()
     }
 

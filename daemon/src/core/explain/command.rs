@@ -62,6 +62,7 @@ pub(super) fn of_verdict(
         Reason::NodeNotSelected
         | Reason::ServiceNotSelected
         | Reason::PeerNotSelected
+        | Reason::TooManyAggregates
         | Reason::AggregateTooWide => get_in(Kind::BgpAdvertisement, None),
         Reason::NoEndpoints
         | Reason::NoLocalEndpoints

@@ -59,14 +59,8 @@ fn unnumbered_peers_conflict_on_one_interface_only_and_wait_for_a_missing_one() 
     };
     assert_eq!(names(peers()), ["two"]);
     assert_eq!(names_without(peers(), &["eth1", "eth2"]), ["two"]);
-    let config = Config {
-        peers: peers()
-            .into_iter()
-            .map(|peer| (peer.name.to_string(), peer))
-            .collect(),
-        ..Config::default()
-    };
-    let conflicts = conflicts_on(&config, &Node::default(), &BTreeSet::new());
+    let peers = peers();
+    let conflicts = conflicts_among(peers.iter(), &Node::default(), &BTreeSet::new());
     let message = &conflicts["two"].message;
     assert!(
         message.starts_with("spec.interface: conflicts with"),

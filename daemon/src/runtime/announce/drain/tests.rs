@@ -78,7 +78,7 @@ fn an_aggregate_without_a_service_is_announced_elsewhere_if_another_node_is_sele
         let index = with_aggregate(["yes", other]);
         let node_routes = NodeRoutes::of(&index, "node-a");
         assert_eq!(node_routes.routes().len(), 1);
-        let found = announced_elsewhere(&index, &node_routes, &[prefix].into());
+        let found = announced_elsewhere(&index, &node_routes, &[prefix].into(), |_| true);
         assert_eq!(Vec::from_iter(found), expected);
     }
 }
