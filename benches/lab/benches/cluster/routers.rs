@@ -104,11 +104,6 @@ impl Routers {
         Ok(last)
     }
 
-    /// Prefixes at the first router.
-    pub(crate) fn count(&self) -> usize {
-        self.tables.first().map_or(0, |table| table.prefixes.len())
-    }
-
     pub(crate) fn await_established(&mut self, timeout: Duration) -> Result<()> {
         self.await_all(timeout, |table| table.established).map(drop)
     }
