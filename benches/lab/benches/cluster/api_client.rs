@@ -13,9 +13,7 @@ use ferrolb_interop_tests::netns::NamespaceHandle;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{
-    DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
-};
+use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
@@ -103,22 +101,6 @@ impl ApiClient {
         self.runtime
             .block_on(self.services().create(&parameters, &service))?;
         Ok(())
-    }
-
-    /// Deletes Services with their EndpointSlices.
-    pub(crate) fn delete(&self, indices: Range<usize>) -> Result<()> {
-        let (services, slices) = (self.services(), self.slices());
-        let requests = stream::iter(indices).map(|index| {
-            let (services, slices) = (&services, &slices);
-            async move {
-                let parameters = DeleteParams::default();
-                services.delete(&name(index), &parameters).await?;
-                slices.delete(&name(index), &parameters).await?;
-                anyhow::Ok(())
-            }
-        });
-        let all = requests.buffer_unordered(AT_ONCE).try_collect::<()>();
-        self.runtime.block_on(all)
     }
 
     fn services(&self) -> Api<Service> {

@@ -47,10 +47,16 @@ pub(crate) fn run(sizes: &[usize]) {
     // MetalLB first: if it can't run here, that shows at once.
     let [metallb, ferrolb] = [System::Metallb, System::Ferrolb].map(|system| {
         let mut rows = Vec::new();
-        scenario("beside", |scratch| {
-            let topology = Topology::new(1)?;
-            Bench::start(system, scratch, &topology)?.run(sizes, &mut rows)
-        });
+        for &services in sizes {
+            // A new cluster: deleted Services keep MetalLB's controller busy for a while.
+            scenario("beside", |scratch| {
+                let topology = Topology::new(1)?;
+                let measured = Bench::start(system, scratch, &topology)?.run(services)?;
+                report(system, &measured);
+                rows.extend(measured);
+                Ok(())
+            });
+        }
         scenario("beside-restart", |scratch| {
             let restart = restart::measure(system, scratch)?;
             report(system, &restart);
@@ -77,7 +83,6 @@ fn timeout(services: usize) -> Duration {
 
 /// One node with a system, and its routers.
 struct Bench<'lab> {
-    system: System,
     announcer: Program<'lab>,
     allocator: Program<'lab>,
     cp: ControlPlane<'lab>,
@@ -100,7 +105,6 @@ impl<'lab> Bench<'lab> {
         cp.apply(&configuration(&addresses))?;
         let routers_namespace = topology.tor.open()?;
         Ok(Self {
-            system,
             routers: Routers::start(&routers_namespace, &addresses)?,
             allocator: Program::allocator(system, scratch, &cp)?,
             announcer: Program::announcer(system, scratch, &cp, node)?,
@@ -110,27 +114,19 @@ impl<'lab> Bench<'lab> {
         })
     }
 
-    fn run(mut self, sizes: &[usize], rows: &mut Vec<Row>) -> Result<()> {
+    fn run(mut self, services: usize) -> Result<Vec<Row>> {
         self.routers.await_established(TIMEOUT)?;
-        let mut before = 0;
-        for &services in sizes {
-            self.inside(|api, _| api.delete(0..before))?;
-            self.routers.await_prefixes(0, timeout(before))?;
-            let first_row = rows.len();
-            rows.extend(self.allocate(services)?);
-            rows.extend(self.memory(services)?);
-            let starts = if services > MAX_FOR_ALL { 1 } else { STARTS };
-            rows.extend(self.starts(starts, services)?);
-            if services <= MAX_FOR_ALL {
-                // Both write Events about what they announce, at a limited rate.
-                self.await_last_write()?;
-                rows.extend(self.endpoint_slice_changes(services)?);
-                rows.push(self.new_service(services)?);
-            }
-            report(self.system, &rows[first_row..]);
-            before = services;
+        let mut rows = self.allocate(services)?;
+        rows.extend(self.memory(services)?);
+        let starts = if services > MAX_FOR_ALL { 1 } else { STARTS };
+        rows.extend(self.starts(starts, services)?);
+        if services <= MAX_FOR_ALL {
+            // Both write Events about what they announce, at a limited rate.
+            self.await_last_write()?;
+            rows.extend(self.endpoint_slice_changes(services)?);
+            rows.push(self.new_services(services)?);
         }
-        Ok(())
+        Ok(rows)
     }
 
     /// Runs requests from the routers' namespace.
@@ -295,8 +291,9 @@ impl<'lab> Bench<'lab> {
         ])
     }
 
-    /// Creates Services one at a time, each of which is deleted before the next one.
-    fn new_service(&mut self, services: usize) -> Result<Row> {
+    /// Creates Services one at a time. None is deleted in between: then MetalLB's controller looks
+    /// at all others, and a new one waits for that.
+    fn new_services(&mut self, services: usize) -> Result<Row> {
         let mut times = Vec::new();
         for index in services..services + CREATED {
             sleep(PAUSE);
@@ -310,10 +307,8 @@ impl<'lab> Bench<'lab> {
             })?;
             let table = self
                 .routers
-                .await_updates(services + 1, TIMEOUT, Duration::ZERO)?;
+                .await_updates(index + 1, TIMEOUT, Duration::ZERO)?;
             times.push(milliseconds(table.all_prefixes.duration_since(began)));
-            self.inside(|api, _| api.delete(index..index + 1))?;
-            self.routers.await_prefixes(services, TIMEOUT)?;
         }
         times.sort_by(f64::total_cmp);
         let median = percentile(&times, 50).context("no Service")?;
