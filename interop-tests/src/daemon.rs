@@ -119,6 +119,16 @@ status:
         self.start(node, role, &[], &self.socket(node))
     }
 
+    /// As [`Folder::run`], listening on this address for routers that dial.
+    ///
+    /// # Errors
+    /// When `FERROLB_BIN` does not name a binary.
+    pub fn run_listening(&self, node: &Node, address: &str) -> Result<Process> {
+        let mut command = self.command_of(node, "all", &[], &self.socket(node))?;
+        command.args(["--metrics-addr", metrics::ADDRESS, "--listen", address]);
+        Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
+    }
+
     /// As [`Folder::run_role`], beside another process on the node: with a control socket of its
     /// own, and without metrics.
     ///

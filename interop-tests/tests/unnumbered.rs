@@ -382,3 +382,19 @@ fn two_links_of_one_node_to_routers_with_one_address_and_a_password() {
         Ok(())
     });
 }
+
+#[test]
+fn frr_dials_a_passive_daemon_whose_address_it_learnt() {
+    scenario("unnumbered-passive", |scratch| {
+        let fabric = Fabric::new(1)?;
+        let mut frr = Frr::new(scratch, &fabric.tor, "unnumbered");
+        frr.start()?;
+        let folder = folder(scratch, &fabric, "")?;
+        let passive = peer(", passive: true").replace("metallb.io/v1beta2", "ferrolb.io/v1alpha1");
+        folder.write("peer.yaml", &passive)?;
+        let node = &fabric.nodes[0];
+        let _daemon = folder.run_listening(node, "[::]:179")?;
+        await_status(&folder, node, "a session", 2 * UP, is_established)?;
+        fabric.await_routes(&[node])
+    });
+}

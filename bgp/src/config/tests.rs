@@ -232,3 +232,28 @@ fn an_invalid_configuration_is_rejected_with_its_reason() {
     };
     assert_eq!(passive.check(), Ok(()));
 }
+
+#[test]
+fn an_unnumbered_peer_needs_an_interface_and_is_on_its_link() {
+    let unnumbered = |port, change: fn(&mut Transport)| {
+        let mut config = peer();
+        config.remote = Remote::unknown_on_link(port);
+        config.transport = Transport {
+            source_interface: Some("eth1".to_owned()),
+            ..Transport::default()
+        };
+        change(&mut config.transport);
+        config.check()
+    };
+    assert_eq!(unnumbered(179, |_| {}), Ok(()));
+    assert_eq!(unnumbered(0, |transport| transport.passive = true), Ok(()));
+    assert_eq!(unnumbered(0, |_| {}), Err(ConfigError::PortZero));
+    let none = unnumbered(179, |transport| transport.source_interface = None);
+    assert_eq!(none, Err(ConfigError::NoInterface));
+    let far = unnumbered(179, |transport| transport.multihop = true);
+    assert_eq!(far, Err(ConfigError::NotOnLink));
+    let sourced = unnumbered(179, |transport| {
+        transport.source_address = "fd00::1".parse().ok();
+    });
+    assert_eq!(sourced, Err(ConfigError::NotOnLink));
+}
