@@ -148,7 +148,7 @@ fn explain(rack: &Rack<'_>) -> Result<(bool, String)> {
 }
 
 fn await_explained(rack: &Rack<'_>, reason: &str) -> Result<()> {
-    eventually(&format!("explain names {reason}"), TIMEOUT, || {
+    eventually(format!("explain names {reason}"), TIMEOUT, || {
         let (announced, text) = explain(rack)?;
         ensure!(
             !announced && text.contains(&format!("not announced: {reason}\n")),
