@@ -74,8 +74,8 @@ fn service_writes(writes: &[Write]) -> Vec<&Write> {
         .collect()
 }
 
-/// Checks that announcers wrote only Events and BGPSessions, allocators also statuses and the Lease,
-/// and that no write was denied.
+/// Checks that announcers wrote only Events and BGPSessions, allocators only statuses, Events and
+/// the Lease, and that no write was denied.
 fn check_writes_are_granted(writes: &[Write]) -> Result<()> {
     for write in writes {
         let is_event = write.resource == "events" && write.verb == "create";

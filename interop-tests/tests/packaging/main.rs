@@ -123,7 +123,8 @@ fn unnumbered_sessions_give_the_announcer_net_raw_and_nothing_else() {
         let announcer = expected.get_mut(&key).context("no announcer")?;
         let pod = &mut announcer["spec"]["template"]["spec"];
         pod["securityContext"] = json!({
-            "runAsNonRoot": false, "runAsUser": 0, "runAsGroup": 0, "seccompProfile": {"type": "RuntimeDefault"},
+            "runAsNonRoot": false, "runAsUser": 0, "runAsGroup": 0,
+            "seccompProfile": {"type": "RuntimeDefault"},
         });
         pod["containers"][0]["securityContext"]["capabilities"]["add"] = json!(["NET_RAW"]);
         ensure_equal(&expected, &overlay(&cp, "all-unnumbered")?).context("all-unnumbered")?;

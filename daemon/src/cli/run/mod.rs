@@ -1,7 +1,7 @@
 //! `ferrolb run`: the daemon.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+mod identity;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,13 +15,13 @@ use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use self::identity::{config_namespaces, identity, own_namespace, pod_namespace, random};
 use super::Host;
 use super::gate_args::GateArgs;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
 use super::status_objects::{StatusOptions, publish_layer2, publish_metallb, publish_sessions};
 use crate::core::api::Kind;
-use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
@@ -599,45 +599,6 @@ async fn source(args: &RunArgs, node: &str) -> anyhow::Result<Source> {
     started.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// The given namespaces, else the Pod's, else MetalLB's default.
-fn config_namespaces(own: Option<String>, given: &[String]) -> Vec<String> {
-    if !given.is_empty() {
-        return given.to_vec();
-    }
-    vec![own.unwrap_or_else(|| CONFIG_NAMESPACE.to_owned())]
-}
-
-/// The Pod's namespace, else the first configuration namespace.
-fn pod_namespace(own: Option<String>, given: &[String]) -> String {
-    own.unwrap_or_else(|| config_namespaces(None, given).swap_remove(0))
-}
-
-/// The Pod's namespace, if the environment contains it.
-fn own_namespace() -> Option<String> {
-    let own = std::env::var("POD_NAMESPACE").ok();
-    own.filter(|namespace| !namespace.is_empty())
-}
-
-/// A readable identity for leader election, unique to this process.
-fn identity(node: &str) -> String {
-    let name = std::env::var("POD_NAME")
-        .ok()
-        .filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| {
-        if node.is_empty() {
-            "ferrolb".to_owned()
-        } else {
-            node.to_owned()
-        }
-    });
-    format!("{name}_{:08x}", random() >> 32)
-}
-
-/// Randomness from the standard library's hasher, sufficient for jitter and names.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
 /// Uptime of the host, if known.
 fn host_uptime() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
@@ -680,23 +641,5 @@ async fn engine_ended(engine: Option<&Handle>) {
     match engine {
         Some(engine) => engine.ended().await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_daemonset_is_in_the_pods_namespace_and_configuration_in_the_given_ones() {
-        let own = || Some("ferrolb".to_owned());
-        let given = ["config".to_owned(), "more".to_owned()];
-        assert_eq!(pod_namespace(own(), &given), "ferrolb");
-        assert_eq!(pod_namespace(own(), &[]), "ferrolb");
-        assert_eq!(pod_namespace(None, &given), "config");
-        assert_eq!(pod_namespace(None, &[]), CONFIG_NAMESPACE);
-        assert_eq!(config_namespaces(own(), &given), given);
-        assert_eq!(config_namespaces(own(), &[]), ["ferrolb"]);
-        assert_eq!(config_namespaces(None, &[]), [CONFIG_NAMESPACE]);
     }
 }

@@ -1,6 +1,6 @@
-//! Explains why something is or is not announced, from the end that the user asks for: a service, an
-//! address, a node, a BGPPeer or a pool. Each step of an explanation has a verdict. What is withheld
-//! has the first failing rule, and a command that shows or mends the cause.
+//! Explains why something is or is not announced, from the end that the user asks for: a service,
+//! an address, a node, a BGPPeer or a pool. Each step of an explanation has a verdict. What is
+//! withheld has the first failing rule, and a command that shows or mends the cause.
 //!
 //! Pure: it reads the index and repeats the decisions of `ferrolb run`.
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-/// The share of flows that move, in percent, rounded up: at least, and with hash thresholds of equal
-/// size in the order of the names (RFC 2992 §2). Without a next hop left all of them are lost.
+/// The share of flows that move, in percent, rounded up: at least, and with hash thresholds of
+/// equal size in the order of the names (RFC 2992 §2). Without a next hop left all of them are
+/// lost.
 pub(super) fn moved_share(before: &BTreeSet<&str>, after: &BTreeSet<&str>) -> (u8, u8) {
     let (n, m) = (before.len(), after.len());
     if n == 0 {

@@ -4,6 +4,7 @@
 
 mod first_announcements;
 mod floors;
+mod host;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -305,47 +306,6 @@ impl Running {
     fn reads(&self, kind: Kind) -> bool {
         let by_allocator = self.control.allocate && kind == Kind::EndpointSlice;
         self.control.kinds.contains(&kind) || by_allocator
-    }
-
-    /// Updates what this process knows about the interfaces of the node. Returns whether it
-    /// changed.
-    fn check_interfaces(&mut self) -> bool {
-        let Some(node) = self.control.node() else {
-            return false;
-        };
-        let mut missing = self.index.named_interfaces(node);
-        missing.retain(|name| !(self.control.interface_exists)(name));
-        let mut dirty = self.index.set_missing_interfaces(node, missing);
-        let addresses = match self.index.needs_addresses(node) {
-            true => (self.control.host_addresses)().map(Some),
-            false => Ok(None),
-        };
-        // If they can't be read now, the last known ones stay in use.
-        if let Ok(addresses) = addresses {
-            dirty.merge(self.index.set_addresses(node, addresses));
-        }
-        let changed = !dirty.is_empty();
-        self.dirty.merge(dirty);
-        changed
-    }
-
-    /// Discards packets to unused addresses of all aggregates that this node may announce, before
-    /// it announces them. Returns whether the kernel's answer changed.
-    fn add_discards(&mut self) -> bool {
-        let announcer = self.control.announcer.as_ref();
-        let Some(node) = announcer.map(|announcer| announcer.node_routes().node()) else {
-            return false;
-        };
-        let Some(wanted) = discards(&self.index, node) else {
-            return false;
-        };
-        let now = Instant::now().into_std();
-        let error = self.control.discards.add(now, &wanted);
-        self.undiscarded = error.as_ref().map_or(0, |_| wanted.len());
-        let dirty = self.index.set_discard_error(node, error);
-        let changed = !dirty.is_empty();
-        self.dirty.merge(dirty);
-        changed
     }
 
     fn update(&mut self, source: &Source, sync_deadline: Instant) {

@@ -1,4 +1,4 @@
-//! Runs [`Routers`](crate::routers::Routers) on a thread: with the kernel's tables, which need no
+//! Runs [`Routers`] on a thread: with the kernel's tables, which need no
 //! capability, and with packet sockets if the process has the capability NET_RAW.
 
 mod tables;
