@@ -69,11 +69,6 @@ fn cases() -> Vec<Case> {
             advertisement("peers: [tor]"),
         ),
         case(
-            "AggregateTooWide",
-            advertisement("aggregationLength: 24"),
-            advertisement("aggregationLength: 32"),
-        ),
-        case(
             "NoPeer",
             Action::Apply(manifest::metallb_peer(
                 ", nodeSelectors: [{matchLabels: {rack: other}}]",
@@ -116,6 +111,7 @@ fn explain_names_the_cause_and_after_the_remedy_the_service_is_announced() {
             }
             await_announced(&rack).with_context(|| format!("after {}", case.reason))?;
         }
+        an_invalid_object_is_named(&rack)?;
         printed_commands_mend(&rack)?;
         a_drain_is_predicted(&rack)?;
         a_user_without_permissions_learns_which_ones_are_missing(&rack)
@@ -170,6 +166,21 @@ fn await_announced(rack: &Rack<'_>) -> Result<()> {
     })?;
     let address = rack.await_addresses("web")?[0];
     rack.await_routes(&rack.routes(&format!("{address}/32"), &[0, 1])?)
+}
+
+/// The daemons use the last valid version of an invalid object.
+fn an_invalid_object_is_named(rack: &Rack<'_>) -> Result<()> {
+    rack.cp
+        .apply(&manifest::advertisement("aggregationLength: 24"))?;
+    let (announced, text) = explain(rack)?;
+    ensure!(
+        !announced && text.contains("BGPAdvertisement metallb-system/all is invalid"),
+        "{text}"
+    );
+    let address = rack.await_addresses("web")?[0];
+    rack.await_routes(&rack.routes(&format!("{address}/32"), &[0, 1])?)?;
+    rack.cp.apply(&manifest::advertisement(""))?;
+    await_announced(rack)
 }
 
 /// The commands that explain prints for excluded nodes and for a Service of another type.

@@ -88,6 +88,8 @@ pub(crate) enum Stage {
     Bgp,
     /// The nodes that may announce by layer 2.
     Layer2,
+    /// An invalid object of the configuration.
+    Configuration,
 }
 
 impl fmt::Display for Stage {
@@ -102,6 +104,7 @@ impl fmt::Display for Stage {
             Self::Peer => "peer",
             Self::Bgp => "bgp",
             Self::Layer2 => "layer 2",
+            Self::Configuration => "configuration",
         })
     }
 }

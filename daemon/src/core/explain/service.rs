@@ -10,6 +10,7 @@ use super::command::get_in;
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, Verdict, count, list};
 use crate::core::api::{Kind, ObjectKey, ObjectName};
+use crate::core::config::Severity;
 use crate::core::config::selection::Selection;
 use crate::core::decide::{Reason, decide};
 use crate::core::model::{Family, Service, TrafficPolicy};
@@ -37,9 +38,11 @@ impl Explainer {
             let layer2: Vec<Step> = layer2.into_iter().filter(|s| !is_known(s)).collect();
             steps.extend(layer2);
         }
+        let invalid = self.invalid_objects();
         let summary = announced.summary();
         let reason = self.first_reason(&steps);
         self.remove_repeated(&mut steps);
+        steps.extend(invalid);
         Explanation {
             subject: format!("Service {}", service.name),
             announced: !announced.is_empty(),
@@ -98,6 +101,25 @@ impl Explainer {
                 let decision = decide(&self.index, name, Some(node), service);
                 !decision.contributions.is_empty()
             })
+    }
+
+    /// The invalid objects of the configuration. A process that has run since before the mistake
+    /// uses the last valid version, which is not known here.
+    fn invalid_objects(&self) -> Vec<Step> {
+        let problems = self.index.problems().into_iter();
+        let errors = problems.filter(|problem| {
+            problem.severity == Severity::Error && problem.object.kind.is_configuration()
+        });
+        errors
+            .map(|problem| {
+                let text = format!(
+                    "{} is invalid (a running ferrolb uses its last valid version): {}",
+                    problem.object, problem.message
+                );
+                let command = self.edit(&problem.object);
+                Step::withheld(Stage::Configuration, text).with_command(command)
+            })
+            .collect()
     }
 
     fn address_step(&self, service: &Service) -> Step {
