@@ -3,7 +3,7 @@
 //! docs/benchmarks.md describes each.
 //!
 //! `cargo xtask bench cluster` runs it with 1, 1,000 and 10,000 Services, and then ferrolb beside
-//! MetalLB with 100, 1,000 and 10,000. `cargo xtask bench cluster -- 1000` runs both with 1,000,
+//! MetalLB with 100 and 1,000. `cargo xtask bench cluster -- 1000` runs both with 1,000,
 //! `cargo xtask bench cluster -- alone 1000` and `… -- beside 1000` one of them.
 
 mod api_client;

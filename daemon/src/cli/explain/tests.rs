@@ -13,11 +13,13 @@ use crate::core::index::Index;
 use crate::core::plan::{Plan, fill};
 use crate::runtime::source::manifests::{Loader, changes};
 
-const CASES: [&str; 8] = [
+const CASES: [&str; 10] = [
     "aggregates",
+    "aggregates-always",
     "classes",
     "endpoints",
     "families",
+    "labels",
     "layer2",
     "peers",
     "selectors",
@@ -156,4 +158,13 @@ fn a_step_of_many_nodes_names_the_first_four() {
         super::line(&step(6)),
         "node-1, node-2, node-3, node-4 and 2 more → tor: 192.0.2.1/32"
     );
+}
+
+#[test]
+fn a_pool_shows_the_aggregates_that_are_announced_without_a_service() {
+    let (explainer, _) = case("aggregates-always");
+    let explanation = explainer.explain(&Subject::Pool("calico".to_owned()));
+    let explanation = explanation.expect("a pool of the case");
+    assert!(explanation.announced);
+    insta::assert_snapshot!(text(&explanation).expect("a text"));
 }

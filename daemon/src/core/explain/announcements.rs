@@ -129,7 +129,7 @@ pub(super) fn withheld(decision: &Decision) -> impl Iterator<Item = &Verdict> {
 }
 
 /// The routes of a decision as text, and the BGPPeers that get them.
-fn routes_of(decision: &Decision) -> BTreeMap<String, BTreeSet<String>> {
+pub(super) fn routes_of(decision: &Decision) -> BTreeMap<String, BTreeSet<String>> {
     let mut routes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for contribution in &decision.contributions {
         for (peer, offer) in contribution.offers.iter() {

@@ -1,14 +1,16 @@
 //! What a pool has, who uses it, and what is announced of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_allocator::Pool;
 
+use super::announcements::{routes_of, withheld};
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, count, list};
-use crate::core::api::{Kind, ObjectKey};
+use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::decide::Reason;
+use crate::core::decide::aggregates::decide_pool;
 use crate::core::model::{Family, Service};
 
 impl Explainer {
@@ -32,6 +34,10 @@ impl Explainer {
         steps.insert(0, self.pool_step(pool));
         steps.extend(self.usage_steps(pool, &users));
         steps.push(self.advertisements_of_pool(name));
+        steps.extend(self.aggregate_steps(pool));
+        let whole = steps
+            .iter()
+            .any(|step| step.stage == Stage::Bgp && step.reason.is_none());
         let (announced, withheld) = self.announced_of(&users);
         if !announced.is_empty() {
             let step = Step::ok(Stage::Service, "announced");
@@ -51,7 +57,7 @@ impl Explainer {
         let services = count(users.len(), "service");
         Ok(Explanation {
             subject: self.pool_object(name),
-            announced: !announced.is_empty(),
+            announced: whole || !announced.is_empty(),
             summary: format!("{services}, of which {} announced", announced.len()),
             steps,
         })
@@ -106,6 +112,37 @@ impl Explainer {
                 }
             })
             .collect()
+    }
+
+    /// The aggregates that nodes announce with or without a service inside.
+    fn aggregate_steps(&self, pool: &Pool) -> Vec<Step> {
+        let mut routes: BTreeMap<(BTreeSet<String>, String), BTreeSet<String>> = BTreeMap::new();
+        let mut refused: BTreeMap<String, Step> = BTreeMap::new();
+        let subject = ObjectName::new("", pool.name());
+        for (name, node) in self.index.nodes() {
+            let decision = decide_pool(&self.index, name, Some(node), pool);
+            for (text, peers) in routes_of(&decision) {
+                routes
+                    .entry((peers, text))
+                    .or_default()
+                    .insert(name.clone());
+            }
+            for verdict in withheld(&decision) {
+                let text = verdict.message(&subject);
+                let step = refused.entry(text.clone()).or_insert_with(|| {
+                    Step::withheld(Stage::Bgp, text).because(verdict.reason.code())
+                });
+                step.nodes.insert(name.clone());
+                step.peers
+                    .extend(verdict.peer.as_deref().map(str::to_owned));
+            }
+        }
+        let routes = routes.into_iter().map(|((peers, text), nodes)| Step {
+            nodes,
+            peers,
+            ..Step::ok(Stage::Bgp, text)
+        });
+        routes.chain(refused.into_values()).collect()
     }
 
     /// The advertisements of both protocols that select a pool.

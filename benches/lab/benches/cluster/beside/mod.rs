@@ -25,8 +25,8 @@ use crate::api_client::{self, ApiClient};
 use crate::routers::Routers;
 use crate::{PEERS, SETTLED, TIMEOUT, configuration, router_addresses, series};
 
-/// Default numbers of Services.
-pub(crate) const SIZES: [usize; 3] = [100, 1000, 10_000];
+/// Default numbers of Services. MetalLB takes a quarter of an hour with 10,000.
+pub(crate) const SIZES: [usize; 2] = [100, 1000];
 /// Up to this number all rows are measured; with more Services only allocation, memory and start,
 /// since the programs write Events for minutes, and MetalLB takes minutes for each row.
 const MAX_FOR_ALL: usize = 1000;
