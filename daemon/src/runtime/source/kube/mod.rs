@@ -202,10 +202,10 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     start_sessions(&context.client, &options, session_ends);
     if options.role.announces_layer2() {
         let slices = Api::namespaced(context.client.clone(), &options.own_namespace);
-        tokio::spawn(ready_nodes::follow(slices, context.events.clone()));
+        watches.add(ready_nodes::follow(slices, context.events.clone()));
     }
     if options.role.announces() {
-        tokio::spawn(metallb_pods::follow_speaker(
+        watches.add(metallb_pods::follow_speaker(
             context.client.clone(),
             context.config_namespaces.to_vec(),
             options.node.clone(),
@@ -253,7 +253,8 @@ fn start_sessions(client: &Client, options: &KubeOptions, ends: SessionEnds) {
 struct Watches {
     context: Context,
     running: BTreeMap<Kind, WatchTask>,
-    _probe: WatchTask,
+    /// What else sends events: the channel closes when all senders are gone.
+    others: Vec<WatchTask>,
     /// Unbounded: each watch sends once.
     listed_in: mpsc::UnboundedSender<(u64, Kind)>,
     listed: mpsc::UnboundedReceiver<(u64, Kind)>,
@@ -273,12 +274,17 @@ impl Watches {
         let (listed_in, listed) = mpsc::unbounded_channel();
         let probe = context.api_health.clone().probe(context.client.clone());
         Self {
-            _probe: WatchTask(tokio::spawn(probe)),
+            others: vec![WatchTask(tokio::spawn(probe))],
             context,
             running: BTreeMap::new(),
             listed_in,
             listed,
         }
+    }
+
+    /// Starts a task that ends with the watches.
+    fn add(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.others.push(WatchTask(tokio::spawn(task)));
     }
 
     /// Starts the watch of a kind. [`Watches::listed`] receives `term` with the kind once it is

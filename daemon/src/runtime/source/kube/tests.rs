@@ -139,3 +139,35 @@ fn an_allocator_alone_needs_a_pool_and_no_object_that_announcers_need() {
     let addresses: Vec<String> = writes.iter().map(|w| w.shown_addresses()).collect();
     assert_eq!(addresses, ["192.0.2.0"]);
 }
+
+/// A process that stops waits for the source: its restart must be over within the restart time.
+#[tokio::test]
+async fn every_role_ends_at_once_when_it_is_stopped_even_without_an_api_server() {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "none",
+        "clusters": [{ "name": "none", "cluster": { "server": "http://127.0.0.1:1" } }],
+        "contexts": [{ "name": "none", "context": { "cluster": "none", "user": "none" } }],
+        "users": [{ "name": "none", "user": {} }],
+    });
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), kubeconfig.to_string()).expect("written");
+    for role in [Role::Allocator, Role::Announcer, Role::Layer2, Role::All] {
+        let options = KubeOptions {
+            kubeconfig: Some(file.path().to_owned()),
+            config_namespaces: vec!["metallb-system".to_owned()],
+            role,
+            identity: "test".to_owned(),
+            lease_namespace: "metallb-system".to_owned(),
+            own_namespace: "metallb-system".to_owned(),
+            node: "node-a".to_owned(),
+        };
+        let Source {
+            mut events, status, ..
+        } = start(options).await.expect("a source");
+        tokio::task::yield_now().await;
+        drop(status);
+        let ended = async { while events.recv().await.is_some() {} };
+        let ended = tokio::time::timeout(Duration::from_secs(7), ended).await;
+        assert!(ended.is_ok(), "{role:?}");
+    }
+}
