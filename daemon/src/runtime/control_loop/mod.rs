@@ -370,9 +370,13 @@ impl Running {
                 self.control.discards.retain(&wanted);
             }
         }
-        // Publish readiness and problems at once, everything else at the next tick.
+        // Publish readiness, problems and changes of this node at once, everything else at the next
+        // tick.
         self.unpublished = true;
-        if dirty.problems || dirty.configuration || !self.control.status.borrow().ready() {
+        let own_node = self.control.node();
+        let of_node = own_node.is_some_and(|node| dirty.nodes.contains(node));
+        let urgent = dirty.problems || dirty.configuration || of_node;
+        if urgent || !self.control.status.borrow().ready() {
             self.publish();
         }
     }
