@@ -19,7 +19,7 @@ use self::status::time;
 use crate::core::api::bgp_session::BgpSessionStatus;
 use crate::runtime::source::bgp_sessions::{object, object_name};
 use crate::runtime::source::status_objects::{Objects, StatusObjects, StatusObjectsSender};
-use crate::runtime::status::DaemonStatus;
+use crate::runtime::status::{DaemonStatus, OwnNode};
 
 /// Without an event, the engine is asked this often: for counters, and for removed peers.
 const POLL: Duration = Duration::from_secs(1);
@@ -97,8 +97,10 @@ impl Publisher {
         let mut tick = interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut engine_runs = true;
+        let mut status = self.status.clone();
         let leaving = loop {
             let next = self.publish(&mut state).await;
+            let ready = state.refresh.ready;
             tokio::select! {
                 leaving = &mut leaving => break leaving.unwrap_or(false),
                 event = self.events.recv(), if engine_runs => {
@@ -107,6 +109,8 @@ impl Publisher {
                     self.discard_events().await;
                 }
                 _ = tick.tick() => {}
+                // The leader may already have marked the sessions as Unknown.
+                () = await_readiness(&mut status, !ready) => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         };
@@ -168,6 +172,19 @@ impl Publisher {
         };
         self.send(state, objects, true);
         self.objects.closed().await;
+    }
+}
+
+/// Returns once the Node is Ready, or no longer Ready.
+async fn await_readiness(status: &mut watch::Receiver<Arc<DaemonStatus>>, ready: bool) {
+    let is_so = |node: &OwnNode| node.ready == ready;
+    let result = status.wait_for(|status| {
+        // Before that nothing is published.
+        status.initialized && status.own_node.as_ref().is_some_and(is_so)
+    });
+    if result.await.is_err() {
+        // The process ends.
+        std::future::pending().await
     }
 }
 
