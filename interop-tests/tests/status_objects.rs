@@ -136,7 +136,7 @@ fn kubectl_shows_each_session_of_each_node_as_it_is() {
         objects_go_with_the_node_and_the_peer(&lab)?;
         for ((user, resource), count) in lab.writes()? {
             ensure!(
-                user != ANNOUNCER_USER || resource == "bgpsessions",
+                user != ANNOUNCER_USER || ["bgpsessions", "events"].contains(&&*resource),
                 "{count} writes of {resource}"
             );
             ensure!(
