@@ -204,9 +204,14 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
 }
 
 fn run_demo() -> anyhow::Result<ExitCode> {
+    block_on(demo::run())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command that waits for I/O.
+fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(demo::run())?;
-    Ok(ExitCode::SUCCESS)
+    runtime.block_on(command)
 }

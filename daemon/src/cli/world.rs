@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
+use super::block_on;
 use super::workload_flags::{common_flags, index_with};
-use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::explain::Explainer;
 use crate::core::plan::fill;
@@ -49,10 +49,7 @@ impl WorldArgs {
         if !self.paths.is_empty() {
             return self.of_manifests();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(self.of_cluster())
+        block_on(self.of_cluster())
     }
 
     fn of_manifests(&self) -> Result<World> {
@@ -80,12 +77,7 @@ impl WorldArgs {
 
     async fn of_cluster(&self) -> Result<World> {
         let cluster = Cluster::connect(self.kubeconfig.as_deref()).await?;
-        // Passwords are not needed.
-        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret);
-        let kinds: Vec<Kind> = kinds.collect();
-        let snapshot = Snapshot::read(&cluster, &kinds, &self.config_namespace)
-            .await
-            .context("can't read the cluster; try: kubectl get --raw /readyz")?;
+        let snapshot = Snapshot::without_secrets(&cluster, &self.config_namespace).await?;
         let mut unseen: Vec<String> = snapshot
             .unreadable
             .iter()

@@ -24,6 +24,7 @@ use self::execute::{Migration, in_order};
 use self::facts::{Facts, LABEL, Paths, is_ferrolb, name};
 use self::preview::Preview;
 use self::steps::{Goal, Install, Step, steps};
+use super::block_on;
 use super::output::{Style, print};
 use super::workload_flags::{common_flags, containers, index_with};
 use crate::core::config::CONFIG_NAMESPACE;
@@ -83,10 +84,7 @@ impl MigrateArgs {
 }
 
 pub(super) fn run(args: &MigrateArgs) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(migrate(args))
+    block_on(migrate(args))
 }
 
 async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {

@@ -9,8 +9,7 @@ use ipnet::IpNet;
 
 use super::peer_config::has_next_hop;
 use super::{
-    Contribution, Decision, Detail, Offer, Reason, Verdict, aggregator, peers_of, refused_peers,
-    selected,
+    Decision, Detail, Offer, Reason, Verdict, aggregator, peers_of, refused_peers, selected,
 };
 use crate::core::config::Config;
 use crate::core::config::advertisement::Advertisement;
@@ -49,14 +48,7 @@ pub(crate) fn decide_pool(
     all.sort_by_key(|ad| ad.age());
     match announceable(index, node_name, node, pool, all) {
         Ok(announceable) => announceable.for_peers(),
-        Err((reason, detail)) => Decision {
-            contributions: Vec::new(),
-            verdicts: Arc::new([Verdict {
-                peer: None,
-                reason,
-                detail,
-            }]),
-        },
+        Err((reason, detail)) => Decision::refused(reason, detail),
     }
 }
 
@@ -131,14 +123,7 @@ impl Announceable<'_> {
                 detail: Detail::None,
             });
         }
-        let contributions = offers.into_iter().map(|(prefix, offers)| Contribution {
-            prefix,
-            offers: offers.into(),
-        });
-        Decision {
-            contributions: contributions.collect(),
-            verdicts: verdicts.into(),
-        }
+        Decision::of(offers, verdicts)
     }
 
     /// The offers for one peer, and why there are no others. As for services, the oldest

@@ -109,14 +109,7 @@ pub(crate) fn decide(
         let deliverable =
             selection.and_then(|selection| deliverable(index, node_name, node, service, selection));
         match deliverable {
-            Err((reason, detail)) => Decision {
-                contributions: Vec::new(),
-                verdicts: Arc::new([Verdict {
-                    peer: None,
-                    reason,
-                    detail,
-                }]),
-            },
+            Err((reason, detail)) => Decision::refused(reason, detail),
             Ok(None) => Decision::default(),
             Ok(Some(deliverable)) => decide_for_peers(index, service, &deliverable),
         }
@@ -125,6 +118,30 @@ pub(crate) fn decide(
 }
 
 impl Decision {
+    /// Nothing is announced to any peer.
+    fn refused(reason: Reason, detail: Detail) -> Self {
+        Self {
+            contributions: Vec::new(),
+            verdicts: Arc::new([Verdict {
+                peer: None,
+                reason,
+                detail,
+            }]),
+        }
+    }
+
+    /// These offers, by prefix and peer.
+    fn of(offers: BTreeMap<IpNet, Vec<(Arc<str>, Offer)>>, verdicts: Vec<Verdict>) -> Self {
+        let contributions = offers.into_iter().map(|(prefix, offers)| Contribution {
+            prefix,
+            offers: offers.into(),
+        });
+        Self {
+            contributions: contributions.collect(),
+            verdicts: verdicts.into(),
+        }
+    }
+
     /// Adds the decision about the service's addresses of another pool.
     fn and(mut self, other: Self) -> Self {
         self.contributions.extend(other.contributions);
@@ -345,14 +362,7 @@ fn decide_for_peers(index: &Index, service: &Service, deliverable: &Deliverable<
         verdicts.push(for_all((Reason::NoPeer, Detail::None)));
     }
     verdicts.extend(deliverable.undeliverable.clone().map(for_all));
-    let contributions = offers.into_iter().map(|(prefix, offers)| Contribution {
-        prefix,
-        offers: offers.into(),
-    });
-    Decision {
-        contributions: contributions.collect(),
-        verdicts: verdicts.into(),
-    }
+    Decision::of(offers, verdicts)
 }
 
 /// Verdicts about the peers that the advertisements select, but that can't run on this node.

@@ -8,7 +8,9 @@ use ferrolb_allocator::Pool;
 use super::announcements::{routes_of, withheld};
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, count, list};
+use crate::core::allocate::pool_status::assigned;
 use crate::core::api::{Kind, ObjectKey, ObjectName};
+use crate::core::config::selection::Selection;
 use crate::core::decide::Reason;
 use crate::core::decide::aggregates::decide_pool;
 use crate::core::model::{Family, Service};
@@ -92,16 +94,13 @@ impl Explainer {
     }
 
     fn usage_steps(&self, pool: &Pool, users: &[&Service]) -> Vec<Step> {
-        let used: BTreeSet<IpAddr> = users
-            .iter()
-            .flat_map(|service| service.addresses().iter().copied())
-            .filter(|address| pool.contains(*address))
-            .collect();
+        let used = users.iter().flat_map(|service| service.addresses());
+        let used: BTreeSet<IpAddr> = used.copied().collect();
         let families = Family::ALL.into_iter();
         families
             .filter(|family| pool.capacity(*family) > 0)
             .map(|family| {
-                let used = used.iter().filter(|a| Family::of(**a) == family).count();
+                let used = assigned(pool, family, &used);
                 let capacity = pool.capacity(family);
                 let free = capacity.saturating_sub(u128::try_from(used).unwrap_or(u128::MAX));
                 let text = format!("{family}: {used} in use, {free} of {capacity} free");
@@ -145,9 +144,9 @@ impl Explainer {
         routes.chain(refused.into_values()).collect()
     }
 
-    /// The advertisements of both protocols that select a pool.
     fn advertisements_of_pool(&self, name: &str) -> Step {
-        let objects = list(self.advertisements_selecting(name));
+        let selecting = self.advertisements_selecting(name);
+        let objects = list(selecting.map(|(object, _)| object));
         if objects.is_empty() {
             let text = format!("no advertisement selects {}", self.pool_object(name));
             return Step::withheld(Stage::Advertisement, text)
@@ -157,7 +156,11 @@ impl Explainer {
         Step::ok(Stage::Advertisement, objects)
     }
 
-    fn advertisements_selecting(&self, pool: &str) -> impl Iterator<Item = &ObjectKey> {
+    /// The advertisements of both protocols that select a pool.
+    pub(super) fn advertisements_selecting(
+        &self,
+        pool: &str,
+    ) -> impl Iterator<Item = (&ObjectKey, &Selection)> {
         let config = self.index.config();
         let labels = config.pool_details.get(pool).map(|details| &details.labels);
         let bgp = config.advertisements.values();
@@ -165,8 +168,7 @@ impl Explainer {
         let layer2 = config.layer2_advertisements.values();
         let layer2 = layer2.map(|ad| (&ad.object, &ad.selection));
         let all = bgp.chain(layer2);
-        let selecting = all.filter(move |(_, selection)| selection.selects_pool(pool, labels));
-        selecting.map(|(object, _)| object)
+        all.filter(move |(_, selection)| selection.selects_pool(pool, labels))
     }
 
     /// The services that are announced, and those that are not.

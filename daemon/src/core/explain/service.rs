@@ -226,16 +226,7 @@ impl Explainer {
     }
 
     fn advertisement_step(&self, service: &Service, pool: &str) -> Step {
-        let config = self.index.config();
-        let labels = config.pool_details.get(pool).map(|details| &details.labels);
-        let bgp = config.advertisements.values();
-        let bgp = bgp.map(|ad| (&ad.object, &ad.selection));
-        let layer2 = config.layer2_advertisements.values();
-        let layer2 = layer2.map(|ad| (&ad.object, &ad.selection));
-        let of_pool = bgp
-            .chain(layer2)
-            .filter(|(_, selection)| selection.selects_pool(pool, labels));
-        let of_pool: Vec<_> = of_pool.collect();
+        let of_pool: Vec<_> = self.advertisements_selecting(pool).collect();
         let class = service.class.as_deref().filter(|_| !service.in_charge);
         let accepts =
             |selection: &Selection| class.is_none_or(|class| selection.classes.accepts(class));

@@ -4,12 +4,12 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::{Output, PlanArgs};
+use crate::cli::block_on;
 use crate::cli::output::{Style, json, print, table};
-use crate::core::api::Kind;
 use crate::core::plan::difference::{AddressDifference, Difference, Effect};
 use crate::core::plan::plan;
 use crate::core::plan::what_if::{Event, Objects};
@@ -110,20 +110,12 @@ fn objects(args: &PlanArgs) -> Result<Objects> {
             &args.config_namespace,
         )));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(live(args))
+    block_on(live(args))
 }
 
 async fn live(args: &PlanArgs) -> Result<Objects> {
     let cluster = Cluster::connect(args.what_if.kubeconfig.as_deref()).await?;
-    // Passwords are not needed.
-    let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret);
-    let kinds: Vec<Kind> = kinds.collect();
-    let snapshot = Snapshot::read(&cluster, &kinds, &args.config_namespace)
-        .await
-        .context("can't read the cluster; try: kubectl get --raw /readyz")?;
+    let snapshot = Snapshot::without_secrets(&cluster, &args.config_namespace).await?;
     for (kind, message) in &snapshot.unreadable {
         let line = format!("can't list {}: {message}", kind.full_name());
         eprintln!("ferrolb: {}", printable(&line));

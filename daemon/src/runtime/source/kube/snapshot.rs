@@ -1,6 +1,6 @@
 //! All objects that ferrolb reads, listed once, for commands that predict or explain.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use futures::future::join_all;
 
 use super::cluster::{Cluster, Refused};
@@ -18,6 +18,17 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Lists all that decisions depend on. Passwords are not needed.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) async fn without_secrets(cluster: &Cluster, namespaces: &[String]) -> Result<Self> {
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret);
+        let kinds: Vec<Kind> = kinds.collect();
+        let snapshot = Self::read(cluster, &kinds, namespaces).await;
+        snapshot.context("can't read the cluster; try: kubectl get --raw /readyz")
+    }
+
     /// Lists objects of these kinds, those of the configuration in these namespaces only. A kind
     /// that the user may not list is reported, and the others are complete.
     ///
