@@ -98,3 +98,29 @@ pub(super) fn link_layer_option(mut options: Reader<'_>, wanted: u8) -> Option<O
     }
     Some(found)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{
+        EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, Ipv6Packet, NdiscRepr,
+    };
+
+    /// The message as smoltcp reads it, with the checksum verified.
+    pub(in crate::wire) fn check_with_smoltcp(
+        frame: &[u8],
+        check: impl FnOnce(NdiscRepr<'_>, &Ipv6Packet<&[u8]>),
+    ) {
+        let frame = EthernetFrame::new_checked(frame).unwrap();
+        assert_eq!(frame.ethertype(), EthernetProtocol::Ipv6);
+        let ip = Ipv6Packet::new_checked(frame.payload()).unwrap();
+        let icmp = Icmpv6Packet::new_checked(ip.payload()).unwrap();
+        let (source, destination) = (ip.src_addr(), ip.dst_addr());
+        let capabilities = ChecksumCapabilities::default();
+        let repr = Icmpv6Repr::parse(&source, &destination, &icmp, &capabilities).unwrap();
+        let Icmpv6Repr::Ndisc(ndisc) = repr else {
+            panic!("not Neighbor Discovery: {repr:?}");
+        };
+        check(ndisc, &ip);
+    }
+}

@@ -213,13 +213,10 @@ impl Ndp {
 
 #[cfg(test)]
 mod tests {
-    use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{
-        EthernetFrame, EthernetProtocol, Icmpv6Packet, Icmpv6Repr, Ipv6Packet, NdiscNeighborFlags,
-        NdiscRepr,
-    };
+    use smoltcp::wire::{NdiscNeighborFlags, NdiscRepr};
 
     use super::super::checksum::Checksum;
+    use super::super::icmpv6::tests::check_with_smoltcp;
     use super::*;
 
     const ICMPV6: u8 = 58;
@@ -242,21 +239,6 @@ mod tests {
             target: ADDRESS,
             source_mac,
         }
-    }
-
-    /// The packet as smoltcp reads it, with the checksum verified.
-    fn check_with_smoltcp(frame: &[u8], check: impl FnOnce(NdiscRepr<'_>, &Ipv6Packet<&[u8]>)) {
-        let frame = EthernetFrame::new_checked(frame).unwrap();
-        assert_eq!(frame.ethertype(), EthernetProtocol::Ipv6);
-        let ip = Ipv6Packet::new_checked(frame.payload()).unwrap();
-        let icmp = Icmpv6Packet::new_checked(ip.payload()).unwrap();
-        let (source, destination) = (ip.src_addr(), ip.dst_addr());
-        let capabilities = ChecksumCapabilities::default();
-        let repr = Icmpv6Repr::parse(&source, &destination, &icmp, &capabilities).unwrap();
-        let Icmpv6Repr::Ndisc(ndisc) = repr else {
-            panic!("not Neighbor Discovery: {repr:?}");
-        };
-        check(ndisc, &ip);
     }
 
     #[test]

@@ -106,11 +106,9 @@ impl RouterDiscovery {
 
 #[cfg(test)]
 mod tests {
-    use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{
-        EthernetFrame, Icmpv6Packet, Icmpv6Repr, Ipv6Packet, NdiscRepr, NdiscRouterFlags,
-    };
+    use smoltcp::wire::{NdiscRepr, NdiscRouterFlags};
 
+    use super::super::icmpv6::tests::check_with_smoltcp;
     use super::*;
 
     const MAC: Mac = Mac([2, 0, 0x5e, 0, 0x53, 1]);
@@ -118,20 +116,6 @@ mod tests {
 
     fn packet_of(frame: &[u8]) -> &[u8] {
         Header::decode(frame).unwrap().1
-    }
-
-    /// The message as smoltcp reads it, with the checksum verified.
-    fn check_with_smoltcp(frame: &[u8], check: impl FnOnce(NdiscRepr<'_>, &Ipv6Packet<&[u8]>)) {
-        let frame = EthernetFrame::new_checked(frame).unwrap();
-        let ip = Ipv6Packet::new_checked(frame.payload()).unwrap();
-        let icmp = Icmpv6Packet::new_checked(ip.payload()).unwrap();
-        let (source, destination) = (ip.src_addr(), ip.dst_addr());
-        let capabilities = ChecksumCapabilities::default();
-        let repr = Icmpv6Repr::parse(&source, &destination, &icmp, &capabilities).unwrap();
-        let Icmpv6Repr::Ndisc(ndisc) = repr else {
-            panic!("not Neighbor Discovery: {repr:?}");
-        };
-        check(ndisc, &ip);
     }
 
     #[test]
