@@ -243,11 +243,12 @@ type Greeted = (BufReader<TcpStream>, String, IpAddr);
 
 /// Opens a connection and reads the greeting.
 fn connect(target: SocketAddr) -> Result<Greeted, Failure> {
-    let connection = TcpStream::connect_timeout(&target, ANSWER_TIMEOUT)
-        .context("connect")
-        .map_err(|error| Failure {
-            opened: false,
-            error,
+    let connection =
+        TcpStream::connect_timeout(&target, ANSWER_TIMEOUT).map_err(|error| Failure {
+            // A reset in SYN-SENT is ECONNREFUSED (tcp_reset of Linux). ECONNRESET says that the
+            // handshake was complete before this thread saw it.
+            opened: error.kind() == io::ErrorKind::ConnectionReset,
+            error: anyhow::Error::new(error).context("connect"),
         })?;
     greeted(connection).map_err(|error| Failure {
         opened: true,
