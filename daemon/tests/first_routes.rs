@@ -19,7 +19,7 @@ const SERVICES: usize = 1001;
 /// Link bandwidth of one endpoint, in octets per second.
 const PER_ENDPOINT: f32 = 125_000_000.0;
 
-fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) {
+fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) -> Dirty {
     body["kind"] = json!(kind.name());
     body["apiVersion"] = json!(kind.api_version());
     body["metadata"]["name"] = json!(name);
@@ -28,7 +28,19 @@ fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) {
     }
     let raw: RawObject = serde_json::from_value(body).expect("an object");
     let key = raw.key("metallb-system").expect("a known kind");
-    index.apply(Change::Apply(key, raw));
+    index.apply(Change::Apply(key, raw))
+}
+
+/// A Service with this address, or without one.
+fn service(address: Option<&str>) -> Value {
+    let mut service = json!({ "spec": {
+        "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
+        "externalTrafficPolicy": "Local",
+    } });
+    if let Some(address) = address {
+        service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": address }] } });
+    }
+    service
 }
 
 /// The first and the last Service have an endpoint on the node and an address each, in one
@@ -53,17 +65,12 @@ fn index(node: Ipv4Addr, router: &Router) -> Index {
     );
     for number in 0..SERVICES {
         let name = format!("service-{number:04}");
-        let mut service = json!({ "spec": {
-            "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
-            "externalTrafficPolicy": "Local",
-        } });
         let address = match number {
             0 => Some("192.0.2.1"),
             last if last == SERVICES - 1 => Some("192.0.2.2"),
             _ => None,
         };
-        if let Some(address) = address {
-            service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": address }] } });
+        if address.is_some() {
             let slice = json!({
                 "metadata": { "labels": { "kubernetes.io/service-name": name } },
                 "addressType": "IPv4",
@@ -71,15 +78,13 @@ fn index(node: Ipv4Addr, router: &Router) -> Index {
             });
             apply(&mut index, Kind::EndpointSlice, &name, slice);
         }
-        apply(&mut index, Kind::Service, &name, service);
+        apply(&mut index, Kind::Service, &name, service(address));
     }
     index
 }
 
-#[tokio::test]
-async fn the_first_route_of_a_prefix_has_the_weight_of_all_services() {
-    let node = Ipv4Addr::new(127, 0, 0, 125);
-    let mut router = Router::start(node, false);
+/// An announcer on an address of its own, and the events of its engine.
+fn announcer(node: Ipv4Addr) -> (Announcer, impl Sized) {
     let options = SpeakerOptions {
         speaker: SpeakerConfig {
             router_id_fallback: node,
@@ -87,8 +92,15 @@ async fn the_first_route_of_a_prefix_has_the_weight_of_all_services() {
         },
         listen: Vec::new(),
     };
-    let (engine, _events) = speaker::spawn(options).expect("an engine");
-    let mut announcer = Announcer::new("node-a".into(), engine, None);
+    let (engine, events) = speaker::spawn(options).expect("an engine");
+    (Announcer::new("node-a".into(), engine, None), events)
+}
+
+#[tokio::test]
+async fn the_first_route_of_a_prefix_has_the_weight_of_all_services() {
+    let node = Ipv4Addr::new(127, 0, 0, 125);
+    let mut router = Router::start(node, false);
+    let (mut announcer, _events) = announcer(node);
     let index = index(node, &router);
     announcer.update(Instant::now(), &index, &Dirty::default());
     let update = loop {
@@ -111,4 +123,20 @@ async fn the_first_route_of_a_prefix_has_the_weight_of_all_services() {
         transitive: true,
     });
     assert_eq!(update.attributes.extended_communities, [weight]);
+}
+
+#[tokio::test]
+async fn a_service_without_address_changes_no_route() {
+    let node = Ipv4Addr::new(127, 0, 0, 126);
+    let router = Router::start(node, false);
+    let (mut announcer, _events) = announcer(node);
+    let mut index = index(node, &router);
+    assert!(announcer.update(Instant::now(), &index, &Dirty::default()));
+    let dirty = apply(&mut index, Kind::Service, "new", service(None));
+    assert!(!announcer.update(Instant::now(), &index, &dirty));
+
+    let last = format!("service-{:04}", SERVICES - 1);
+    let mut dirty = apply(&mut index, Kind::Service, "service-0000", service(None));
+    dirty.merge(apply(&mut index, Kind::Service, &last, service(None)));
+    assert!(announcer.update(Instant::now(), &index, &dirty));
 }

@@ -106,8 +106,8 @@ impl Announcer {
     }
 
     /// Applies what a change affects. The first call applies everything and opens the End-of-RIB
-    /// gate.
-    pub fn update(&mut self, now: Instant, index: &Index, dirty: &Dirty) {
+    /// gate. Returns whether it sent a route or a withdrawal.
+    pub fn update(&mut self, now: Instant, index: &Index, dirty: &Dirty) -> bool {
         let first = !self.initialized;
         let all =
             first || dirty.needs_full_decision(self.node_routes.node()) || self.drain.is_some();
@@ -139,6 +139,7 @@ impl Announcer {
             self.initialized = true;
             self.engine.open_gate();
         }
+        !changes.is_empty()
     }
 
     /// Decides everything for the first time. Sends the changes in batches, since all at once would

@@ -36,8 +36,9 @@ use crate::runtime::source::{ApiWrite, Event, Source};
 use crate::runtime::status::{Announced, DaemonStatus, Layer2Services, OwnNode};
 use crate::runtime::turn::Turn;
 
-/// Changes that arrive within this time after an update are applied together. The first one is
-/// applied at once.
+/// Changes that arrive within this time after a turn with an effect are applied together. The first
+/// one is applied at once. A turn without effect delays nothing: a new Service has no address yet,
+/// and the status with its address follows within milliseconds.
 const BATCH_WINDOW: Duration = Duration::from_millis(10);
 /// How long a starting announcer waits for the initial sync before it announces the saved routes.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,7 +137,7 @@ impl ControlLoop {
         let mut answers = self.gate.take_answers();
         let mut running = Running::new(self);
         let sync_deadline = Instant::now() + SYNC_TIMEOUT;
-        let mut last_update = Instant::now();
+        let mut last_effect = Instant::now();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut mode = None;
@@ -181,8 +182,8 @@ impl ControlLoop {
             }
             // Until the initial sync is complete there is nothing to apply.
             let listed = running.index.is_synced(running.control.kinds);
-            if listed && last_update.elapsed() < BATCH_WINDOW {
-                sleep_until(last_update + BATCH_WINDOW).await;
+            if listed && last_effect.elapsed() < BATCH_WINDOW {
+                sleep_until(last_effect + BATCH_WINDOW).await;
             }
             loop {
                 match source.events.try_recv() {
@@ -204,10 +205,11 @@ impl ControlLoop {
             running.report_hold();
             if running.is_complete(has_saved) {
                 saved = None;
-                running.update(source, sync_deadline);
+                if running.update(source, sync_deadline) {
+                    last_effect = Instant::now();
+                }
             }
             running.turn.end();
-            last_update = Instant::now();
         }
     }
 }
@@ -308,15 +310,18 @@ impl Running {
         self.control.kinds.contains(&kind) || by_allocator
     }
 
-    fn update(&mut self, source: &Source, sync_deadline: Instant) {
+    /// Decides what changes affect. Returns whether that had an effect outside of this process, or
+    /// may have been expensive.
+    fn update(&mut self, source: &Source, sync_deadline: Instant) -> bool {
         let mut dirty = std::mem::take(&mut self.dirty);
         let announcer = self.control.announcer.as_ref();
         let first = announcer.is_some_and(|announcer| !announcer.initialized());
         let layer2 = self.control.layer2.as_ref();
         let first = first || layer2.is_some_and(|layer2| !layer2.initialized());
         if dirty.is_empty() && !first {
-            return;
+            return false;
         }
+        let mut effect = first || dirty.configuration || !dirty.nodes.is_empty();
         self.decided = true;
         if self.control.allocate && (dirty.configuration || !dirty.nodes.is_empty()) {
             source.sessions.set_unready(self.unready_nodes());
@@ -325,13 +330,13 @@ impl Running {
         self.log_missing_node();
         // Addresses first: the status that the write results in decides what is announced.
         if self.control.allocate && self.leading {
-            self.allocate(source, &dirty);
+            effect |= self.allocate(source, &dirty);
             self.pool_statuses_due = true;
             self.check_floors(source, &dirty);
         }
         // What is not initialized decides everything when nothing delays it any longer.
         if first && self.is_delayed() {
-            return;
+            return effect;
         }
         let delayed = self.delay_services(&dirty, first);
         dirty.merge(delayed);
@@ -340,15 +345,16 @@ impl Running {
         let is_waiting = self.allocation.is_writing() || self.control.gate.services().is_asking();
         self.awaits_first = first && is_waiting && Instant::now() < sync_deadline;
         if self.awaits_first {
-            return;
+            return effect;
         }
-        if let Some(layer2) = &mut self.control.layer2
-            && layer2.update(Instant::now().into_std(), &self.index, &dirty)
-        {
-            self.log_problems();
+        if let Some(layer2) = &mut self.control.layer2 {
+            effect = true;
+            if layer2.update(Instant::now().into_std(), &self.index, &dirty) {
+                self.log_problems();
+            }
         }
         if let Some(announcer) = &mut self.control.announcer {
-            announcer.update(Instant::now().into_std(), &self.index, &dirty);
+            effect |= announcer.update(Instant::now().into_std(), &self.index, &dirty);
             source.sessions.want(announcer.awaited_peers());
             announcer.update_announced(&self.index, &dirty, &self.announced);
             let node = announcer.node_routes().node();
@@ -379,6 +385,7 @@ impl Running {
         if urgent || !self.control.status.borrow().ready() {
             self.publish();
         }
+        effect
     }
 
     /// The nodes that are not Ready; none if this process doesn't lead.
@@ -477,7 +484,8 @@ impl Running {
             .is_none_or(Announcer::is_drained)
     }
 
-    fn allocate(&mut self, source: &Source, dirty: &Dirty) {
+    /// Decides addresses and requests the writes. Returns whether there are any.
+    fn allocate(&mut self, source: &Source, dirty: &Dirty) -> bool {
         let AllocationResult {
             outcomes,
             new_reasons,
@@ -493,6 +501,7 @@ impl Running {
         for event in events {
             source.writes.send(ApiWrite::Event(event));
         }
+        let effect = !writes.is_empty();
         for write in writes {
             let decision = match write.addresses.as_slice() {
                 [] => "no address allocated: clearing the Service status",
@@ -510,6 +519,7 @@ impl Running {
                 );
             }
         }
+        effect
     }
 
     /// Logs each new and each resolved error of the source once.
