@@ -37,6 +37,31 @@ impl Change {
     }
 }
 
+#[cfg(test)]
+impl Change {
+    /// An object of a kind with this name: configuration is in `metallb-system`, other objects that
+    /// have a namespace are in `namespace`.
+    pub(crate) fn object(
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+        mut body: serde_json::Value,
+    ) -> Self {
+        body["apiVersion"] = kind.api_version().into();
+        body["kind"] = kind.name().into();
+        body["metadata"]["name"] = name.into();
+        let namespace = if kind.is_configuration() {
+            "metallb-system"
+        } else {
+            namespace
+        };
+        body["metadata"]["namespace"] = namespace.into();
+        let raw = RawObject::from_json(body).expect("an object");
+        let key = raw.key(namespace).expect("a kind that is read");
+        Self::Apply(key, raw)
+    }
+}
+
 /// The status that the allocator sets on a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusWrite {

@@ -175,24 +175,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::core::api::{Kind, RawObject};
+    use crate::core::api::Kind;
     use crate::core::decide::node_routes::NodeRoutes;
     use crate::core::index::Dirty;
     use crate::core::index::change::Change;
 
-    fn apply(index: &mut Index, kind: Kind, name: &str, mut body: Value) -> Dirty {
-        body["apiVersion"] = json!(kind.api_version());
-        body["kind"] = json!(kind.name());
-        body["metadata"]["name"] = json!(name);
-        let namespace = if kind.is_configuration() {
-            "metallb-system"
-        } else {
-            "shop"
-        };
-        body["metadata"]["namespace"] = json!(namespace);
-        let raw: RawObject = serde_json::from_value(body).expect("an object");
-        let key = raw.key("shop").expect("a known kind");
-        index.apply(Change::Apply(key, raw))
+    fn apply(index: &mut Index, kind: Kind, name: &str, body: Value) -> Dirty {
+        index.apply(Change::object(kind, "shop", name, body))
     }
 
     fn service(index: &mut Index, policy: &str, port: u16) -> Dirty {

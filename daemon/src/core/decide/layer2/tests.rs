@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::addresses::Layer2Addresses;
 use super::*;
-use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::index::change::Change;
 use crate::core::plan::index_of;
 
@@ -17,18 +17,7 @@ fn index(objects: &[(&str, Value)]) -> Index {
                 .find(|k| k.name() == kind)
                 .expect("a kind"),
         };
-        let mut body = body.clone();
-        body["metadata"]["name"] = json!(name);
-        body["metadata"]["namespace"] = json!(if kind.is_configuration() {
-            "metallb-system"
-        } else {
-            "default"
-        });
-        body["kind"] = json!(kind.name());
-        body["apiVersion"] = json!(kind.api_version());
-        let raw: RawObject = serde_json::from_value(body).expect("an object");
-        let key = raw.key("default").expect("a kind that is read");
-        Change::Apply(key, raw)
+        Change::object(kind, "default", name, body.clone())
     });
     index_of(changes)
 }
