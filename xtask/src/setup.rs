@@ -23,6 +23,7 @@ const PACKAGES: &[&str] = &[
     "etcd-server",
     "exabgp",
     "frr",
+    "frr-pythontools",
     "g++",
     "gcc",
     "git",
@@ -252,7 +253,7 @@ pub(crate) fn gobgp() -> Result<PathBuf> {
 /// from the Go module proxy alone.
 const METALLB: &str = "v0.14.9";
 
-/// The folder with MetalLB's `speaker`: a cache outside the work tree.
+/// The folder with MetalLB's programs: a cache outside the work tree.
 ///
 /// # Errors
 /// When HOME is not set.
@@ -263,7 +264,7 @@ pub(crate) fn metallb_folder() -> Result<PathBuf> {
         .join(METALLB))
 }
 
-/// Builds MetalLB's speaker once.
+/// Builds MetalLB's programs once.
 ///
 /// # Errors
 /// When HOME is not set, or the script fails; it prints the reason.

@@ -174,7 +174,52 @@ pub fn metallb_images() -> Result<Vec<Image>> {
     ["controller", "speaker"].into_iter().map(image).collect()
 }
 
-/// The path of a program of 0.14.9.
+/// The image of frr-k8s that MetalLB's manifest for it names. In place of an FRR of its own it runs
+/// that of the host.
+///
+/// # Errors
+/// When `METALLB_FOLDER` is not set.
+pub fn frr_k8s_image() -> Result<Image> {
+    let start = Path::new(env!("CARGO_MANIFEST_DIR")).join("metallb/frr-k8s.sh");
+    Ok(Image::new("quay.io/metallb/frr-k8s:v0.0.16")
+        .file("/bin/busybox", "/bin/busybox")
+        .file("/bin/sh", "/bin/busybox")
+        .file("/frr-k8s", program("frr-k8s")?)
+        .file("/frr-reloader.sh", program("frr-reloader.sh")?)
+        .file("/start.sh", start))
+}
+
+/// All objects of MetalLB 0.14.9's manifest for frr-k8s, in its order. The DaemonSet of frr-k8s has
+/// one container in place of six: that of [`frr_k8s_image`].
+///
+/// # Errors
+/// When `METALLB_FOLDER` is not set, or the manifest has another shape.
+pub fn metallb_with_frr_k8s() -> Result<Vec<Value>> {
+    let path = program("metallb-frr-k8s.yaml")?;
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&fs::read_to_string(&path)?)
+        .with_context(|| format!("read {}", path.display()))?;
+    let mut daemonsets = objects.iter_mut();
+    let daemonset = daemonsets
+        .find(|object| {
+            object["metadata"]["name"] == "frr-k8s-daemon" && object["kind"] == "DaemonSet"
+        })
+        .context("no DaemonSet frr-k8s-daemon")?;
+    let pod = &mut daemonset["spec"]["template"]["spec"];
+    let mut containers = pod["containers"].as_array().into_iter().flatten();
+    let container = containers.find(|container| container["name"] == "frr-k8s");
+    let mut container = container.context("no container frr-k8s")?.clone();
+    container["command"] = json!(["/bin/sh", "/start.sh"]);
+    container["securityContext"] = json!({"privileged": true});
+    container["volumeMounts"] = json!([{"name": "host", "mountPath": "/host"}]);
+    pod["containers"] = json!([container]);
+    pod["volumes"] = json!([{"name": "host", "hostPath": {"path": "/"}}]);
+    if let Some(pod) = pod.as_object_mut() {
+        pod.remove("initContainers");
+    }
+    Ok(objects)
+}
+
+/// The path of a file that belongs to 0.14.9.
 fn program(name: &str) -> Result<PathBuf> {
     let folder = std::env::var_os("METALLB_FOLDER").context(
         "METALLB_FOLDER is not set: `cargo xtask test kubernetes` builds MetalLB's programs; set \

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::facts::{
     CRDS, LABEL, METALLB, MOVING, NODES, Paths, RECORD, RECORD_KEY, Record, WEBHOOKS,
-    has_condition_ready, is_ferrolb, is_metallb, name,
+    has_condition_ready, is_ferrolb, is_metallb, name, namespace_of, workload_path,
 };
 use super::preview::{Addresses, addresses, check_unchanged};
 use super::samples::{Samples, Sessions};
@@ -23,6 +23,9 @@ use crate::runtime::source::kube::Cluster;
 /// Limit for a workload that starts or ends, and for the sessions of a node. A drain of ferrolb
 /// takes up to 60 s (terminationGracePeriodSeconds).
 const NODE_TIMEOUT: Duration = Duration::from_secs(150);
+/// Time that frr-k8s has on a node to establish its sessions again, since it shows no states: it
+/// collects changes for 3 s, and FRR retries after 10 s (`connectTime` may be longer).
+const FRR_K8S_SETTLES: Duration = Duration::from_secs(30);
 /// Limit for kinds of a CRD that was just created.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Limit for a rolling restart of all speakers.
@@ -92,7 +95,11 @@ impl Migration {
             Step::UnmarkNodes(nodes) => self.mark_all(nodes, None).await,
             Step::KeepSecrets => self.keep_secrets().await,
             Step::DeleteSpeaker(name) => {
-                let path = format!("{}/{name}", self.paths.daemonsets);
+                let path = workload_path("daemonsets", name);
+                self.cluster.delete(&path).await
+            }
+            Step::DeleteFrrK8s(name) => {
+                let path = workload_path("deployments", name);
                 self.cluster.delete(&path).await
             }
             Step::DeleteController(name) => {
@@ -160,14 +167,15 @@ impl Migration {
             "updateStrategy": strategy,
             "template": {"spec": {"nodeSelector": {LABEL: mark}}},
         }});
-        let path = format!("{}/{name}", self.paths.daemonsets);
-        self.cluster.merge(&path, &patch).await
+        self.cluster
+            .merge(&workload_path("daemonsets", name), &patch)
+            .await
     }
 
     async fn release(&self, name: &str) -> Result<()> {
         let strategy = self.record.update_strategies.get(name).cloned();
         self.bind(name, &strategy.unwrap_or_default(), None).await?;
-        let path = format!("{}/{name}", self.paths.daemonsets);
+        let path = workload_path("daemonsets", name);
         let what = format!("the rolling restart of the DaemonSet {name}");
         eventually(&what, ROLLOUT_TIMEOUT, async || {
             let daemonset = self.cluster.get(&path).await?.unwrap_or_default();
@@ -262,11 +270,12 @@ impl Migration {
 
     /// Replaces MetalLB's speaker by ferrolb on one node.
     async fn move_node(&self, node: &str) -> Result<()> {
-        let speaker = self.pods_on(node, |pod| is_metallb(pod, "speaker")).await?;
-        let before = self.sessions(&speaker).await;
+        let speaker = self.metallb_pods(node).await?;
+        let before = self.sessions_of_metallb(&speaker).await;
         self.mark(node, Some(MOVING)).await?;
-        self.await_no_pod("MetalLB's speaker", |pod| {
-            is_metallb(pod, "speaker") && is_on(pod, node)
+        let what = format!("the end of MetalLB's speaker on {node}");
+        eventually(&what, NODE_TIMEOUT, async || {
+            check_none(&self.metallb_pods(node).await?)
         })
         .await?;
         self.mark(node, None).await?;
@@ -287,10 +296,47 @@ impl Migration {
             return Ok(());
         }
         self.mark(node, Some(METALLB)).await?;
-        self.await_ready(node, "MetalLB's speaker", |pod| is_metallb(pod, "speaker"))
-            .await?;
+        let what = format!("MetalLB's speaker on {node} to be Ready");
+        eventually(&what, NODE_TIMEOUT, async || {
+            let pods = self.metallb_pods(node).await?;
+            ensure!(
+                pods.len() >= self.record.update_strategies.len(),
+                "a Pod is missing"
+            );
+            check_ready(&pods)
+        })
+        .await?;
+        if self.record.frr_k8s {
+            sleep(FRR_K8S_SETTLES).await;
+            return Ok(());
+        }
         self.await_sessions(node, before.as_ref(), |pod| is_metallb(pod, "speaker"))
             .await
+    }
+
+    /// The Pods of MetalLB's DaemonSets on a node.
+    async fn metallb_pods(&self, node: &str) -> Result<Vec<Value>> {
+        let daemonsets = &self.record.update_strategies;
+        let namespaces = daemonsets.keys().filter_map(|name| name.split_once('/'));
+        let namespaces: BTreeSet<&str> = namespaces.map(|(namespace, _)| namespace).collect();
+        let mut found = Vec::new();
+        for namespace in namespaces {
+            let pods = self.cluster.list(&Paths::new(namespace).pods).await?;
+            found.extend(pods.into_iter().filter(|pod| {
+                is_on(pod, node)
+                    && daemonset_of(pod).is_some_and(|owner| daemonsets.contains_key(&owner))
+            }));
+        }
+        Ok(found)
+    }
+
+    /// The sessions of MetalLB's Pods. `None` if they don't answer, or if frr-k8s has them: its
+    /// metrics need a token.
+    async fn sessions_of_metallb(&self, pods: &[Value]) -> Option<Sessions> {
+        if self.record.frr_k8s {
+            return None;
+        }
+        self.sessions(pods).await
     }
 
     async fn pods_on(&self, node: &str, of: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
@@ -301,11 +347,9 @@ impl Migration {
 
     async fn await_no_pod(&self, what: &str, of: impl Fn(&Value) -> bool) -> Result<()> {
         eventually(&format!("the end of {what}"), NODE_TIMEOUT, async || {
-            let pods = self.cluster.list(&self.paths.pods).await?;
-            let left = pods.iter().filter(|pod| of(pod)).map(name);
-            let left: Vec<&str> = left.collect();
-            ensure!(left.is_empty(), "still there: {}", left.join(", "));
-            Ok(())
+            let mut pods = self.cluster.list(&self.paths.pods).await?;
+            pods.retain(&of);
+            check_none(&pods)
         })
         .await
     }
@@ -334,10 +378,7 @@ impl Migration {
         eventually(&what, NODE_TIMEOUT, async || {
             let pods = self.pods_on(node, &of).await?;
             ensure!(!pods.is_empty(), "there is no Pod");
-            for pod in &pods {
-                ensure!(is_ready(pod), "{} is not", name(pod));
-            }
-            Ok(())
+            check_ready(&pods)
         })
         .await
     }
@@ -346,7 +387,7 @@ impl Migration {
     async fn sessions(&self, pods: &[Value]) -> Option<Sessions> {
         let mut all: Option<Sessions> = None;
         for pod in pods {
-            if let Some(samples) = Samples::of(&self.cluster, &self.namespace, pod).await {
+            if let Some(samples) = Samples::of(&self.cluster, pod).await {
                 let sessions = samples.sessions();
                 let all = all.get_or_insert_default();
                 all.up.extend(sessions.up);
@@ -424,6 +465,26 @@ impl Migration {
         }
         Ok(())
     }
+}
+
+fn check_none(pods: &[Value]) -> Result<()> {
+    let left: Vec<&str> = pods.iter().map(name).collect();
+    ensure!(left.is_empty(), "still there: {}", left.join(", "));
+    Ok(())
+}
+
+fn check_ready(pods: &[Value]) -> Result<()> {
+    for pod in pods {
+        ensure!(is_ready(pod), "{} is not", name(pod));
+    }
+    Ok(())
+}
+
+/// `namespace/name` of the DaemonSet that a Pod belongs to.
+fn daemonset_of(pod: &Value) -> Option<String> {
+    let owners = pod["metadata"]["ownerReferences"].as_array()?;
+    let owner = owners.iter().find(|owner| owner["kind"] == "DaemonSet")?;
+    Some(format!("{}/{}", namespace_of(pod), owner["name"].as_str()?))
 }
 
 fn is_on(pod: &Value, node: &str) -> bool {

@@ -23,6 +23,9 @@ pub(super) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefin
 pub(super) const WEBHOOKS: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 pub(super) const NODES: &str = "/api/v1/nodes";
+const FRR_CONFIGURATIONS: &str = "/apis/frrk8s.metallb.io/v1beta1/frrconfigurations";
+/// The value of METALLB_BGP_TYPE with which frr-k8s has the sessions.
+const FRR_K8S: &str = "frr-k8s";
 
 /// The paths of a namespace's objects.
 #[derive(Clone, Debug)]
@@ -57,8 +60,10 @@ pub(super) struct Record {
     pub conversions: BTreeMap<String, Value>,
     /// Replicas of its controllers.
     pub replicas: BTreeMap<String, i64>,
-    /// Update strategies of its DaemonSets.
+    /// Update strategies of the DaemonSets of its speakers and of frr-k8s, by namespace and name.
     pub update_strategies: BTreeMap<String, Value>,
+    /// Whether frr-k8s had its sessions.
+    pub frr_k8s: bool,
     /// Nodes on which its speaker ran.
     pub nodes: BTreeSet<String>,
 }
@@ -71,16 +76,28 @@ pub(super) struct Controller {
     pub flags: BTreeSet<String>,
 }
 
-/// A DaemonSet of MetalLB.
+/// A DaemonSet of MetalLB: of its speaker, or of frr-k8s if that has the sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Speaker {
+    /// `namespace/name`.
     pub name: String,
     pub update_strategy: Value,
     /// Whether its Pods run only on nodes with [`LABEL`].
     pub bound: bool,
     pub flags: BTreeSet<String>,
-    /// The value of METALLB_BGP_TYPE; empty for the default.
-    pub bgp_type: String,
+}
+
+/// frr-k8s, if MetalLB's speakers leave their sessions to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct FrrK8s {
+    /// Its DaemonSets, as `namespace/name`.
+    pub daemonsets: Vec<String>,
+    /// Its Deployments, as `namespace/name`.
+    pub deployments: Vec<String>,
+    /// Its validating webhooks.
+    pub webhooks: Vec<String>,
+    /// FRRConfigurations that MetalLB did not write, as `namespace/name`.
+    pub foreign_configurations: Vec<String>,
 }
 
 /// A node.
@@ -108,8 +125,8 @@ pub(super) struct Facts {
     pub nodes: Vec<Node>,
     /// Of a migration that has begun.
     pub record: Option<Record>,
-    /// Namespaces and names of the DaemonSets of frr-k8s.
-    pub frr_k8s: Vec<String>,
+    /// `None` unless it has MetalLB's sessions.
+    pub frr_k8s: Option<FrrK8s>,
 }
 
 impl Facts {
@@ -120,7 +137,6 @@ impl Facts {
         let daemonsets = cluster.list(&paths.daemonsets).await?;
         let record = format!("{}/{RECORD}", paths.config_maps);
         let record = cluster.get(&record).await?;
-        let all = cluster.list("/apis/apps/v1/daemonsets").await?;
         let crds = cluster.list(CRDS).await?;
         let pods = cluster.list(&paths.pods).await?;
         let speaking: BTreeSet<&str> = pods
@@ -130,18 +146,24 @@ impl Facts {
             .collect();
         let nodes = cluster.list(NODES).await?;
         let webhooks = cluster.list(WEBHOOKS).await?;
+        let mut speakers = of_metallb(&daemonsets, "speaker", speaker);
+        let mut frr_k8s = None;
+        if daemonsets.iter().any(leaves_sessions_to_frr_k8s) {
+            let found = frr_k8s_of(cluster, &webhooks).await?;
+            speakers.extend(found.0);
+            frr_k8s = Some(found.1);
+        }
         Ok(Self {
             controllers: of_metallb(&deployments, "controller", controller),
-            speakers: of_metallb(&daemonsets, "speaker", speaker),
-            webhooks: webhooks.into_iter().filter(is_of_metallb).collect(),
+            speakers,
+            webhooks: webhooks
+                .into_iter()
+                .filter(|webhook| concerns(webhook, "metallb.io"))
+                .collect(),
             conversions: crds.iter().filter_map(conversion).collect(),
             nodes: nodes.iter().map(|value| node(value, &speaking)).collect(),
             record: record.map(|map| read_record(&map)).transpose()?,
-            frr_k8s: all
-                .iter()
-                .filter(|value| label(value, "app") == "frr-k8s" || app(value) == "frr-k8s")
-                .map(|value| format!("{}/{}", namespace_of(value), name(value)))
-                .collect(),
+            frr_k8s,
         })
     }
 
@@ -166,8 +188,30 @@ impl Facts {
                 .filter(|node| node.speaker)
                 .map(|node| node.name.clone())
                 .collect(),
+            frr_k8s: self.frr_k8s.is_some(),
         }
     }
+}
+
+/// The DaemonSets of frr-k8s, and what else there is of it.
+async fn frr_k8s_of(cluster: &Cluster, webhooks: &[Value]) -> Result<(Vec<Speaker>, FrrK8s)> {
+    let mut daemonsets = cluster.list("/apis/apps/v1/daemonsets").await?;
+    daemonsets.retain(is_frr_k8s);
+    let speakers: Vec<Speaker> = daemonsets.iter().map(speaker).collect();
+    let mut deployments = cluster.list("/apis/apps/v1/deployments").await?;
+    deployments.retain(is_frr_k8s);
+    let mut configurations = cluster.list(FRR_CONFIGURATIONS).await?;
+    // The speaker of node N writes metallb-N.
+    configurations.retain(|configuration| !name(configuration).starts_with("metallb-"));
+    let webhooks = webhooks.iter();
+    let webhooks = webhooks.filter(|webhook| concerns(webhook, "frrk8s.metallb.io"));
+    let found = FrrK8s {
+        daemonsets: speakers.iter().map(|found| found.name.clone()).collect(),
+        deployments: deployments.iter().map(qualified_name).collect(),
+        webhooks: webhooks.map(|webhook| name(webhook).to_owned()).collect(),
+        foreign_configurations: configurations.iter().map(qualified_name).collect(),
+    };
+    Ok((speakers, found))
 }
 
 fn read_record(map: &Value) -> Result<Record> {
@@ -184,8 +228,20 @@ pub(super) fn name(object: &Value) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
-fn namespace_of(object: &Value) -> &str {
+/// The namespace of an object.
+pub(super) fn namespace_of(object: &Value) -> &str {
     object["metadata"]["namespace"].as_str().unwrap_or_default()
+}
+
+/// `namespace/name` of an object.
+fn qualified_name(object: &Value) -> String {
+    format!("{}/{}", namespace_of(object), name(object))
+}
+
+/// The path of a workload of apps/v1, for instance of kind `daemonsets` and `namespace/name`.
+pub(super) fn workload_path(kind: &str, qualified_name: &str) -> String {
+    let (namespace, name) = qualified_name.split_once('/').unwrap_or_default();
+    format!("/apis/apps/v1/namespaces/{namespace}/{kind}/{name}")
 }
 
 fn label<'a>(object: &'a Value, key: &str) -> &'a str {
@@ -205,6 +261,11 @@ pub(super) fn is_metallb(object: &Value, component: &str) -> bool {
     let chart =
         app(object) == "metallb" && label(object, "app.kubernetes.io/component") == component;
     plain || chart
+}
+
+/// Whether a workload belongs to frr-k8s, by the labels of its manifests or of its Helm chart.
+fn is_frr_k8s(workload: &Value) -> bool {
+    label(workload, "app") == FRR_K8S || app(workload) == FRR_K8S
 }
 
 /// Whether an object is a Pod or workload of ferrolb.
@@ -227,29 +288,30 @@ fn controller(deployment: &Value) -> Controller {
 
 fn speaker(daemonset: &Value) -> Speaker {
     let spec = &daemonset["spec"];
-    let variables = containers(daemonset)
-        .filter_map(|container| container["env"].as_array())
-        .flatten();
-    let bgp_type = variables
-        .filter(|variable| variable["name"] == "METALLB_BGP_TYPE")
-        .find_map(|variable| variable["value"].as_str());
     Speaker {
-        name: name(daemonset).to_owned(),
+        name: qualified_name(daemonset),
         update_strategy: spec["updateStrategy"].clone(),
         bound: spec["template"]["spec"]["nodeSelector"][LABEL] == METALLB,
         flags: flags(daemonset),
-        bgp_type: bgp_type.unwrap_or_default().to_owned(),
     }
 }
 
-/// Whether a webhook configuration concerns the group metallb.io.
-fn is_of_metallb(configuration: &Value) -> bool {
+fn leaves_sessions_to_frr_k8s(daemonset: &Value) -> bool {
+    let variables = containers(daemonset)
+        .filter_map(|container| container["env"].as_array())
+        .flatten();
+    let mut bgp_types = variables.filter(|variable| variable["name"] == "METALLB_BGP_TYPE");
+    is_metallb(daemonset, "speaker") && bgp_types.any(|variable| variable["value"] == FRR_K8S)
+}
+
+/// Whether a webhook configuration concerns an API group.
+fn concerns(configuration: &Value, group: &str) -> bool {
     let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
     let rules = webhooks.filter_map(|webhook| webhook["rules"].as_array());
     let groups = rules
         .flatten()
         .filter_map(|rule| rule["apiGroups"].as_array());
-    groups.flatten().any(|group| group == "metallb.io")
+    groups.flatten().any(|found| found == group)
 }
 
 /// The conversion of a CRD of metallb.io, if it needs a webhook.

@@ -221,7 +221,7 @@ async fn announced_by_metallb(cluster: &Cluster, namespace: &str) -> Result<BTre
     let pods = cluster.list(&Paths::new(namespace).pods).await?;
     let mut announced = BTreeSet::new();
     for pod in pods.iter().filter(|pod| is_metallb(pod, "speaker")) {
-        if let Some(samples) = Samples::of(cluster, namespace, pod).await {
+        if let Some(samples) = Samples::of(cluster, pod).await {
             announced.extend(
                 samples
                     .of_metric("metallb_speaker_announced")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::facts::name;
+use super::facts::{name, namespace_of};
 use crate::runtime::source::kube::Cluster;
 
 /// Metrics of MetalLB's speaker, and of ferrolb under the same names.
@@ -23,10 +23,10 @@ struct Sample {
 
 impl Samples {
     /// Asks a Pod. `None` if it doesn't answer.
-    pub(super) async fn of(cluster: &Cluster, namespace: &str, pod: &Value) -> Option<Self> {
+    pub(super) async fn of(cluster: &Cluster, pod: &Value) -> Option<Self> {
         let port = metrics_port(pod)?;
         let text = cluster
-            .ask_pod(namespace, name(pod), port, "/metrics")
+            .ask_pod(namespace_of(pod), name(pod), port, "/metrics")
             .await?;
         Some(Self::parse(&text))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::facts::{Facts, METALLB, MOVING, Node, short_image};
+use super::facts::{Facts, FrrK8s, METALLB, MOVING, Node, short_image};
 
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub(super) enum Step {
     KeepSecrets,
     DeleteSpeaker(String),
     DeleteController(String),
+    DeleteFrrK8s(String),
     DeleteRecord,
 }
 
@@ -137,7 +138,9 @@ impl fmt::Display for Step {
             Self::DeleteSpeaker(name) => {
                 write!(f, "delete the DaemonSet {name}, which has no Pods left")
             }
-            Self::DeleteController(name) => write!(f, "delete the Deployment {name}"),
+            Self::DeleteController(name) | Self::DeleteFrrK8s(name) => {
+                write!(f, "delete the Deployment {name}")
+            }
             Self::DeleteRecord => {
                 f.write_str("delete the ConfigMap ferrolb-migration: this migration is over")
             }
@@ -175,17 +178,7 @@ fn obstacles(facts: &Facts, install: &Install) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let by_frr_k8s = facts
-        .speakers
-        .iter()
-        .any(|speaker| speaker.bgp_type == "frr-k8s");
-    if by_frr_k8s || !facts.frr_k8s.is_empty() {
-        let found = facts.frr_k8s.join(", ");
-        obstacles.push(format!(
-            "MetalLB's sessions belong to frr-k8s ({found}), which other programs may use as well: \
-             migrate does not stop it. Move by hand: docs/from-metallb.md"
-        ));
-    }
+    obstacles.extend(facts.frr_k8s.as_ref().and_then(obstacle_of_frr_k8s));
     for name in &install.without_affinity {
         obstacles.push(format!(
             "the DaemonSet {name} has no node affinity that excludes nodes with the label \
@@ -205,6 +198,25 @@ fn obstacles(facts: &Facts, install: &Install) -> Vec<String> {
         }
     }
     obstacles
+}
+
+fn obstacle_of_frr_k8s(frr_k8s: &FrrK8s) -> Option<String> {
+    if frr_k8s.daemonsets.is_empty() {
+        return Some(
+            "MetalLB's speakers leave their sessions to frr-k8s, but no DaemonSet has its label \
+             app.kubernetes.io/name=frr-k8s: add the label to the DaemonSet of frr-k8s"
+                .to_owned(),
+        );
+    }
+    let foreign = frr_k8s.foreign_configurations.join(", ");
+    (!foreign.is_empty()).then(|| {
+        format!(
+            "migrate would stop frr-k8s ({}), which also serves FRRConfigurations that MetalLB did \
+             not write: {foreign}. Delete them if ferrolb's BGPPeers replace them; otherwise move \
+             by hand: docs/from-metallb.md",
+            frr_k8s.daemonsets.join(", ")
+        )
+    })
 }
 
 fn without_record(facts: &Facts, goal: Goal) -> Vec<String> {
@@ -318,6 +330,12 @@ fn finish(facts: &Facts) -> Vec<Step> {
     let mut steps = vec![Step::KeepSecrets];
     let speakers = facts.speakers.iter();
     steps.extend(speakers.map(|speaker| Step::DeleteSpeaker(speaker.name.clone())));
+    if let Some(frr_k8s) = &facts.frr_k8s {
+        // Without its Deployment its webhook would refuse each change.
+        steps.extend(frr_k8s.webhooks.iter().cloned().map(Step::DeleteWebhook));
+        let deployments = frr_k8s.deployments.iter().cloned();
+        steps.extend(deployments.map(Step::DeleteFrrK8s));
+    }
     let controllers = facts.controllers.iter();
     steps.extend(controllers.map(|found| Step::DeleteController(found.name.clone())));
     steps.push(Step::DeleteRecord);

@@ -30,7 +30,7 @@ fn facts() -> Facts {
             ..Controller::default()
         }],
         speakers: vec![Speaker {
-            name: "speaker".to_owned(),
+            name: "metallb-system/speaker".to_owned(),
             ..Speaker::default()
         }],
         webhooks: vec![json!({"metadata": {"name": "webhooks"}})],
@@ -54,6 +54,26 @@ fn begun() -> Facts {
     facts
 }
 
+fn frr_k8s() -> FrrK8s {
+    FrrK8s {
+        daemonsets: vec!["frr-k8s-system/daemon".to_owned()],
+        deployments: vec!["frr-k8s-system/webhook".to_owned()],
+        webhooks: vec!["frr-k8s-webhooks".to_owned()],
+        ..FrrK8s::default()
+    }
+}
+
+/// MetalLB on two nodes, whose sessions belong to frr-k8s.
+fn facts_with_frr_k8s() -> Facts {
+    let mut facts = facts();
+    facts.speakers.push(Speaker {
+        name: "frr-k8s-system/daemon".to_owned(),
+        ..Speaker::default()
+    });
+    facts.frr_k8s = Some(frr_k8s());
+    facts
+}
+
 fn marked(facts: &mut Facts, node: usize, mark: Option<&str>) {
     facts.nodes[node].mark = mark.map(str::to_owned);
     facts.nodes[node].speaker = mark == Some(METALLB);
@@ -72,7 +92,7 @@ fn the_controller_ends_before_ferrolb_starts_and_nodes_move_one_by_one() {
     let expected = [
         Step::Record,
         Step::MarkNodes(vec!["a".to_owned(), "b".to_owned()]),
-        Step::BindSpeaker("speaker".to_owned()),
+        Step::BindSpeaker("metallb-system/speaker".to_owned()),
         Step::StopConversion("bgppeers.metallb.io".to_owned()),
         Step::DeleteWebhook("webhooks".to_owned()),
         Step::StopController("controller".to_owned()),
@@ -151,7 +171,7 @@ fn undo_returns_the_moved_nodes_then_the_controller_then_the_webhooks() {
         Step::DeleteFerrolb,
         Step::RestoreWebhooks,
         Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
-        Step::ReleaseSpeaker("speaker".to_owned()),
+        Step::ReleaseSpeaker("metallb-system/speaker".to_owned()),
         Step::UnmarkNodes(vec!["a".to_owned(), "b".to_owned()]),
         Step::DeleteRecord,
     ];
@@ -183,7 +203,7 @@ fn finish_is_refused_while_a_node_has_metallbs_speaker() {
     marked(&mut facts, 1, None);
     let expected = [
         Step::KeepSecrets,
-        Step::DeleteSpeaker("speaker".to_owned()),
+        Step::DeleteSpeaker("metallb-system/speaker".to_owned()),
         Step::DeleteController("controller".to_owned()),
         Step::DeleteRecord,
     ];
@@ -204,7 +224,10 @@ fn undo_and_finish_need_a_migration_that_has_begun() {
 #[test]
 fn obstacles_are_listed_together_with_their_remedies() {
     let mut facts = facts();
-    facts.frr_k8s = vec!["frr-k8s-system/frr-k8s".to_owned()];
+    facts.frr_k8s = Some(FrrK8s {
+        foreign_configurations: vec!["default/transit".to_owned()],
+        ..frr_k8s()
+    });
     facts.controllers[0].flags = BTreeSet::from(["--lb-class=x".to_owned()]);
     let install = Install {
         without_affinity: vec!["ferrolb-announcer".to_owned()],
@@ -214,7 +237,8 @@ fn obstacles_are_listed_together_with_their_remedies() {
     let all = obstacles.join("\n");
     assert_eq!(obstacles.len(), 3, "{all}");
     for part in [
-        "frr-k8s-system/frr-k8s",
+        "frr-k8s (frr-k8s-system/daemon)",
+        "default/transit",
         "ferrolb-announcer",
         "--lb-class=x",
     ] {
@@ -223,6 +247,46 @@ fn obstacles_are_listed_together_with_their_remedies() {
     let empty = steps(&Facts::default(), &self::install(), Goal::Ferrolb);
     let empty = empty.expect_err("no MetalLB");
     assert!(empty[0].contains("--namespace"), "{empty:?}");
+}
+
+#[test]
+fn frr_k8s_ends_node_by_node_with_the_speaker_that_leaves_its_sessions_to_it() {
+    let facts = facts_with_frr_k8s();
+    let steps = to(&facts, Goal::Ferrolb);
+    for daemonset in ["metallb-system/speaker", "frr-k8s-system/daemon"] {
+        let bind = Step::BindSpeaker(daemonset.to_owned());
+        assert!(steps.contains(&bind), "{steps:?}");
+    }
+    let record = facts.to_record();
+    assert!(record.frr_k8s, "{record:?}");
+    assert_eq!(record.update_strategies.len(), 2, "{record:?}");
+}
+
+#[test]
+fn finish_deletes_the_webhook_of_frr_k8s_before_its_deployment() {
+    let mut facts = facts_with_frr_k8s();
+    facts.record = Some(facts.to_record());
+    let expected = [
+        Step::KeepSecrets,
+        Step::DeleteSpeaker("metallb-system/speaker".to_owned()),
+        Step::DeleteSpeaker("frr-k8s-system/daemon".to_owned()),
+        Step::DeleteWebhook("frr-k8s-webhooks".to_owned()),
+        Step::DeleteFrrK8s("frr-k8s-system/webhook".to_owned()),
+        Step::DeleteController("controller".to_owned()),
+        Step::DeleteRecord,
+    ];
+    assert_eq!(to(&facts, Goal::Finish), expected);
+}
+
+#[test]
+fn sessions_that_frr_k8s_has_need_its_daemonset() {
+    let mut facts = facts();
+    facts.frr_k8s = Some(FrrK8s::default());
+    let obstacles = steps(&facts, &install(), Goal::Ferrolb).expect_err("no DaemonSet");
+    assert!(
+        obstacles[0].contains("app.kubernetes.io/name=frr-k8s"),
+        "{obstacles:?}"
+    );
 }
 
 #[test]

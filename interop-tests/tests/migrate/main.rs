@@ -1,6 +1,8 @@
 //! `ferrolb migrate` on real nodes with the real MetalLB 0.14.9: its manifest as published, BGP and
 //! layer 2, and clients all the while.
 
+mod frr_k8s;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -49,17 +51,24 @@ fn from_pool(pool: &str) -> String {
     format!("annotations: {{metallb.universe.tf/address-pool: {pool}}},")
 }
 
-#[test]
-fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
-    scenario("migrate", |scratch| {
+/// Runs a test on a cluster of two real nodes with MetalLB, whose Services answer.
+fn with_metallb(
+    name: &str,
+    images: Vec<Image>,
+    manifest: &[Value],
+    daemonsets: &[&str],
+    test: impl FnOnce(&Cluster<'_>) -> Result<()>,
+) {
+    scenario(name, |scratch| {
         let mut topology = Topology::new(2)?;
         topology.add_client()?;
         let mut router = Frr::new(scratch, &topology.tor, "ebgp");
         router.start()?;
         let cp = ControlPlane::start(scratch, Nodes::Real)?;
-        let mut images = vec![Image::ferrolb()?, Image::traffic()?];
-        images.extend(metallb_images()?);
-        let _nodes = RealNode::start_all(&cp, &topology, &images)?;
+        let mut all = vec![Image::ferrolb()?, Image::traffic()?];
+        all.extend(metallb_images()?);
+        all.extend(images);
+        let _nodes = RealNode::start_all(&cp, &topology, &all)?;
         let mut cluster = Cluster {
             scratch,
             cp: &cp,
@@ -67,8 +76,16 @@ fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
             router: &router,
             addresses: Vec::new(),
         };
-        cluster.install_metallb()?;
+        cluster.install(manifest, daemonsets)?;
+        test(&cluster)
+    });
+}
 
+#[test]
+fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
+    let manifest = Metallb::V0_14_9.objects().expect("the manifest");
+    let daemonsets = ["daemonset/speaker"];
+    with_metallb("migrate", Vec::new(), &manifest, &daemonsets, |cluster| {
         // Nothing changes with --dry-run, which shows each step.
         let shown = cluster.migrate(&["--dry-run"])?;
         for part in [
@@ -78,35 +95,27 @@ fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
         ] {
             ensure!(shown.contains(part), "no {part:?}: {shown}");
         }
-        cp.get(&[WEBHOOKS])?;
+        cluster.cp.get(&[WEBHOOKS])?;
         cluster.check_runs("metallb")?;
 
-        let reports = cluster.under_load(|cluster| cluster.migrate(&[]).map(drop))?;
-        for report in &reports {
-            // Of the requests that were open when the paths changed, some are cut, as all
-            // connections may be.
-            ensure!(
-                report.failed == report.cut && report.cut <= 2 * PATH_CHANGES,
-                "{report:?}"
-            );
-        }
+        cluster.migrate_under_load()?;
         cluster.check_runs("ferrolb")?;
-        ensure!(cp.get(&[WEBHOOKS]).is_err(), "{WEBHOOKS} is still there");
+        ensure!(
+            cluster.cp.get(&[WEBHOOKS]).is_err(),
+            "{WEBHOOKS} is still there"
+        );
         cluster.check_conversion("None")?;
         cluster.check_saved()?;
 
         cluster.migrate_back()?;
         cluster.check_runs("metallb")?;
-        cp.get(&[WEBHOOKS])?;
+        cluster.cp.get(&[WEBHOOKS])?;
         cluster.check_conversion("Webhook")?;
 
-        fs::remove_file(cluster.saved())?;
-        cluster.migrate(&[])?;
-        cluster.check_runs("ferrolb")?;
+        cluster.migrate_again()?;
         cluster.check_allocator_stands_back()?;
-        let mut finish = cluster.ferrolb_migrate()?;
-        run(finish.arg("--finish"))?;
-        cluster.check_finished()?;
+        cluster.finish()?;
+        cluster.check_deleted(&["deployment/controller", "daemonset/speaker"])?;
         cluster.check_runs("ferrolb")
     });
 }
@@ -121,12 +130,10 @@ struct Cluster<'lab> {
 }
 
 impl Cluster<'_> {
-    /// Applies MetalLB's manifest, and objects, and waits until the Services answer.
-    fn install_metallb(&mut self) -> Result<()> {
-        let objects = Metallb::V0_14_9.objects()?;
-        let webhooks = |object: &Value| object["kind"] == "ValidatingWebhookConfiguration";
-        self.apply(&objects)?;
-        for workload in ["deployment/controller", "daemonset/speaker"] {
+    /// Applies a manifest of MetalLB, and objects, and waits until the Services answer.
+    fn install(&mut self, manifest: &[Value], daemonsets: &[&str]) -> Result<()> {
+        self.apply(manifest)?;
+        for workload in ["deployment/controller"].iter().chain(daemonsets) {
             let arguments = [
                 "rollout",
                 "status",
@@ -142,7 +149,6 @@ impl Cluster<'_> {
         let with_certificate = self.cp.get(&[WEBHOOKS])?;
         self.cp.kubectl(&["delete", WEBHOOKS])?;
         self.cp.apply(&configuration())?;
-        ensure!(webhooks(&with_certificate), "{with_certificate}");
         for service in ["bgp", "lan"] {
             let address = eventually(format!("an address of {service}"), TIMEOUT, || {
                 let addresses = self.cp.service_addresses("default", service)?;
@@ -242,6 +248,30 @@ impl Cluster<'_> {
             .args(more))
     }
 
+    /// Migrates with clients of both Services, and checks what they lost.
+    fn migrate_under_load(&self) -> Result<()> {
+        for report in self.under_load(|cluster| cluster.migrate(&[]).map(drop))? {
+            // Of the requests that were open when the paths changed, some are cut, as all
+            // connections may be.
+            ensure!(
+                report.failed == report.cut && report.cut <= 2 * PATH_CHANGES,
+                "{report:?}"
+            );
+        }
+        Ok(())
+    }
+
+    fn migrate_again(&self) -> Result<()> {
+        fs::remove_file(self.saved())?;
+        self.migrate(&[])?;
+        self.check_runs("ferrolb")
+    }
+
+    fn finish(&self) -> Result<()> {
+        let mut finish = self.ferrolb_migrate()?;
+        run(finish.arg("--finish")).map(drop)
+    }
+
     fn migrate_back(&self) -> Result<()> {
         let mut command = self.ferrolb_migrate()?;
         run(command.arg("--undo")).map(drop)
@@ -307,12 +337,8 @@ impl Cluster<'_> {
     }
 
     /// MetalLB's workloads are deleted; the Secret that its controller owned stays.
-    fn check_finished(&self) -> Result<()> {
-        for gone in [
-            "deployment/controller",
-            "daemonset/speaker",
-            "configmap/ferrolb-migration",
-        ] {
+    fn check_deleted(&self, workloads: &[&str]) -> Result<()> {
+        for gone in ["configmap/ferrolb-migration"].iter().chain(workloads) {
             eventually(format!("{gone} deleted"), TIMEOUT, || {
                 ensure!(
                     self.cp.get(&[gone, "-n", NAMESPACE]).is_err(),
