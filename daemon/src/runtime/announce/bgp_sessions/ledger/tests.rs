@@ -1,7 +1,7 @@
 use ferrolb_bgp::bfd;
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{BfdStatus, CauseSummary, Input, LastError, NotificationSummary};
-use ferrolb_bgp::fsm::{Speaker, SpeakerConfig};
+use ferrolb_bgp::fsm::{BfdStatus, CauseSummary, Input, LastError, MessageCounters};
+use ferrolb_bgp::fsm::{NotificationSummary, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
 use super::*;
@@ -225,6 +225,46 @@ fn counters_are_written_soon_after_a_transition_and_then_at_most_once_a_minute_w
         assert!((60..=91).contains(&(pair[1] - pair[0])), "{one:?}");
     }
     assert_ne!(one, intervals(2), "not all nodes at the same moment");
+}
+
+#[test]
+fn a_digest_is_computed_when_counters_are_due_and_never_outlives_its_routes() {
+    let after = |update| PeerStatus {
+        sent: MessageCounters {
+            update,
+            ..MessageCounters::default()
+        },
+        ..peer(State::Established)
+    };
+    let undigested = |lab: &Lab, peer: &PeerStatus| {
+        let peers = std::slice::from_ref(peer);
+        lab.ledger.undigested(lab.now, peers).len()
+    };
+    let mut lab = Lab::new();
+    lab.update(&[after(0)]);
+    assert_eq!(undigested(&lab, &after(2)), 0, "just written");
+    lab.now += SECOND * 7;
+    assert_eq!(undigested(&lab, &peer(State::Active)), 0, "no session");
+    assert_eq!(undigested(&lab, &after(2)), 1);
+    lab.ledger.set_digest(&after(2), "aa".to_owned());
+    assert!(lab.writes_after(Duration::ZERO, &after(2)));
+    assert_eq!(lab.status().digest.as_deref(), Some("aa"));
+    // Equally many routes, but others. They wait as counters do.
+    assert!(!lab.writes_after(SECOND, &after(3)));
+    assert_eq!(undigested(&lab, &after(3)), 0, "not due yet");
+    lab.now += SECOND * 91;
+    assert_eq!(undigested(&lab, &after(3)), 1);
+    lab.ledger.set_digest(&after(3), "aa".to_owned());
+    assert!(!lab.writes_after(Duration::ZERO, &after(3)), "the same");
+    lab.ledger.set_digest(&after(4), "bb".to_owned());
+    assert!(lab.writes_after(Duration::ZERO, &after(4)));
+    assert_eq!(lab.status().digest.as_deref(), Some("bb"));
+    let lost = PeerStatus {
+        sent: after(4).sent,
+        ..peer(State::Active)
+    };
+    assert!(lab.writes_after(SECOND, &lost));
+    assert_eq!(lab.status().digest, None);
 }
 
 #[test]
