@@ -106,7 +106,7 @@ impl Ledger {
         // A network has no session of its own; the routers in it have.
         let peers = peers
             .iter()
-            .filter(|peer| matches!(peer.remote, Remote::Router(_)));
+            .filter(|peer| !matches!(peer.remote, Remote::Network(_)));
         let peers: BTreeMap<&str, &PeerStatus> =
             peers.map(|peer| (peer.name.as_str(), peer)).collect();
         let mut outcome = Outcome::default();

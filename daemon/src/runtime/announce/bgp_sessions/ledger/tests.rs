@@ -323,3 +323,18 @@ fn a_removed_peer_loses_its_object_and_a_network_has_none() {
     assert_eq!((session, &*status.peer), ("tor@10.0.0.9", "tor"));
     assert_eq!(lab.ledger.statuses().count(), 1);
 }
+
+#[test]
+fn an_unnumbered_session_has_an_object_also_while_the_address_is_unknown() {
+    let mut lab = Lab::new();
+    let unnumbered = PeerStatus {
+        remote: Remote::unknown_on_link(179),
+        ..peer(State::Active)
+    };
+    lab.update(std::slice::from_ref(&unnumbered));
+    assert!(lab.writes_after(SECOND, &unnumbered));
+    assert_eq!(
+        (lab.status().bgp, &*lab.status().address),
+        (BgpState::Active, "")
+    );
+}
