@@ -75,7 +75,8 @@ fn serve(mut stream: TcpStream, answers: &Answers, received: &Mutex<Vec<String>>
         };
         let body = body.to_string();
         let head = format!(
-            "HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
             body.len()
         );
         if stream.write_all((head + &body).as_bytes()).is_err() {

@@ -172,9 +172,9 @@ impl Lab<'_> {
             "spec": {
                 "nodeName": node,
                 "terminationGracePeriodSeconds": 0,
-                "containers": [
-                    {"name": "ferrolb", "image": "ferrolb:dev", "args": ["run", "--role=announcer"]},
-                ],
+                "containers": [{
+                    "name": "ferrolb", "image": "ferrolb:dev", "args": ["run", "--role=announcer"],
+                }],
             },
         });
         self.rack.cp.apply(&pod.to_string())?;

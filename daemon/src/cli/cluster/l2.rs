@@ -73,8 +73,8 @@ impl Answer for Layer2 {
     }
 }
 
-const NOTE: &str = "an Event says who took an address over when that was planned; a failover writes \
-                    none. The present owner: ferrolb l2 on a candidate, or --metallb-status";
+const NOTE: &str = "an Event says who took an address over when that was planned; a failover \
+                    writes none. The present owner: ferrolb l2 on a candidate, or --metallb-status";
 
 fn row(line: &OwnerLine, now: Timestamp, shown: usize) -> Vec<String> {
     let source = line.source.map(|source| {

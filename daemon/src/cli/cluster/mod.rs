@@ -1,6 +1,7 @@
 //! The commands about a whole cluster: `status` and `pools`, and `peers`, `routes` and `l2` where
 //! they ask a cluster instead of the daemon on this host.
 
+mod findings;
 mod l2;
 mod peers;
 mod pools;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use jiff::Timestamp;
 
+use super::findings::finding_text;
 use super::l2::since;
 use super::read::Seen;
-use super::status::finding_text;
 use super::watch::{Line, Lines};
 use super::{Answer, Question, answer, json_list};
 use crate::cli::output::{Style, or_dash, print, table};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+use super::findings::{OBJECTS, finding_text};
 use super::read::Seen;
 use super::watch::{Line, Lines};
 use super::{Answer, Question, answer, peers, pools};
@@ -14,7 +15,6 @@ use crate::cli::Output;
 use crate::cli::output::{Style, json, or_dash, print, table};
 use crate::cli::world::WorldArgs;
 use crate::core::overview::{Finding, Gravity, Overview, SessionLine};
-use crate::core::printable::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,9 +37,6 @@ Exit codes:
 const WRONG: u8 = 3;
 /// Nothing wrong was seen, but not everything could be read.
 const INCOMPLETE: u8 = 4;
-
-/// The maximum number of objects in a line.
-const OBJECTS: usize = 4;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -107,26 +104,6 @@ fn one(finding: &Finding, object: &str) -> Finding {
         objects: [object.to_owned()].into(),
         ..finding.clone()
     }
-}
-
-/// A finding for people, with its command on a line of its own.
-pub(super) fn finding_text(finding: &Finding, style: Style) -> String {
-    let named = finding.objects.iter().take(OBJECTS);
-    let named: Vec<&str> = named.map(String::as_str).collect();
-    let more = match finding.objects.len().saturating_sub(OBJECTS) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let code = match finding.severity {
-        Gravity::Wrong => style.red(finding.code.name()),
-        Gravity::Warning => style.yellow(finding.code.name()),
-    };
-    let text = format!("{}{more}: {}", named.join(", "), finding.text);
-    let mut text = format!("{code}  {}\n", printable(&text));
-    if let Some(command) = &finding.command {
-        text += &format!("    $ {}\n", printable(command));
-    }
-    text
 }
 
 /// The whole page.

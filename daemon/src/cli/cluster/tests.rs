@@ -193,13 +193,14 @@ const TROUBLES: &[(&str, Edits<'static>, Edits<'static>, &[&str])] = &[
         &[],
         &[
             (
-                "nodeName: node-b, containers: [{image: \"ferrolb:1.0\", args: [run, --role=announcer]}]",
-                "nodeName: node-x, containers: [{image: \"ferrolb:1.0\", args: [run, --role=announcer]}]",
+                "nodeName: node-b, containers: [{image: \"ferrolb:1.0\", args: [run, --role=ann",
+                "nodeName: node-x, containers: [{image: \"ferrolb:1.0\", args: [run, --role=ann",
             ),
             (
                 "status: {phase: Running, conditions: [{type: Ready, status: \"True\"}]}",
                 "status: {phase: Running, containerStatuses: [{state: {waiting: {reason: \
-                 CrashLoopBackOff, message: back-off}}}], conditions: [{type: Ready, status: \"False\"}]}",
+                 CrashLoopBackOff, message: back-off}}}], \
+                 conditions: [{type: Ready, status: \"False\"}]}",
             ),
         ],
         &["DaemonMissing", "PodNotReady"],
