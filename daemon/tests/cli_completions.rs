@@ -45,6 +45,49 @@ fn bash_can_read_its_completion_script_which_has_all_commands() {
     }
 }
 
+/// What bash offers for these words, with the manifests in the folder as the cluster.
+fn offered_by_bash(words: &[&str]) -> Vec<String> {
+    let script = stdout(&ferrolb(&["completions", "bash"]));
+    let folder = folder_of("ferrolb", &script);
+    let program = env!("CARGO_BIN_EXE_ferrolb");
+    let completed = Command::new("bash")
+        .arg("-c")
+        .arg(
+            "source \"$0\"; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+             _ferrolb \"$1\" \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; \
+             printf '%s\\n' \"${COMPREPLY[@]}\"",
+        )
+        .arg(folder.path().join("ferrolb"))
+        .arg(program)
+        .args(words)
+        .output()
+        .expect("bash");
+    stdout(&completed).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_names_of_objects() {
+    let objects = format!("{}/tests/status/objects.yaml", env!("CARGO_MANIFEST_DIR"));
+    let offered = |words: &[&str]| {
+        let (last, before) = words.split_last().expect("words");
+        offered_by_bash(&[before, &["-f", &objects, "-o", "json", last]].concat())
+    };
+    assert_eq!(offered(&["explain", "svc", "shop/w"]), ["shop/web"]);
+    assert_eq!(offered(&["explain", "node", ""]), ["node-a", "node-b"]);
+    assert_eq!(offered(&["explain", "peer", "t"]), ["tor"]);
+    assert_eq!(offered(&["explain", "pool", ""]), ["lan", "public"]);
+    // Where no name fits, the generated script answers.
+    assert!(offered_by_bash(&["explain", ""]).contains(&"pool".to_owned()));
+}
+
+#[test]
+fn zsh_and_fish_ask_for_names() {
+    for shell in ["zsh", "fish"] {
+        let script = stdout(&ferrolb(&["completions", shell]));
+        assert!(script.contains("complete-names"), "{script}");
+    }
+}
+
 #[test]
 fn zsh_and_fish_have_scripts_with_all_commands() {
     for (shell, marker) in [("zsh", "#compdef ferrolb"), ("fish", "complete -c ferrolb")] {

@@ -1,6 +1,6 @@
 //! Arguments shared by the commands that query a running daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -16,9 +16,9 @@ pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Selects the daemon and the output format.
 #[derive(Debug, Args)]
 pub(super) struct AskArgs {
-    /// Path of the daemon's control socket.
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
-    socket: PathBuf,
+    /// Path of the daemon's control socket. [default: /run/ferrolb/ferrolb.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
     /// Output format: tables for people or JSON for programs.
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Output,
@@ -26,7 +26,8 @@ pub(super) struct AskArgs {
 
 impl AskArgs {
     pub(super) fn connect(&self) -> Result<Client, AskError> {
-        Client::connect(&self.socket)
+        let default = Path::new(DEFAULT_SOCKET);
+        Client::connect(self.socket.as_deref().unwrap_or(default))
     }
 }
 

@@ -36,9 +36,44 @@ pub(super) struct ManArgs {
 pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ferrolb", &mut script);
-    print(&String::from_utf8(script)?)?;
+    print(&with_names(args.shell, String::from_utf8(script)?))?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// Adds the names of objects, which the program itself lists.
+fn with_names(shell: Shell, script: String) -> String {
+    const FUNCTION: &str = "_ferrolb() {\n";
+    match shell {
+        Shell::Bash => script.replacen(FUNCTION, &format!("{FUNCTION}{BASH_NAMES}"), 1),
+        Shell::Zsh => script.replacen(FUNCTION, &format!("{FUNCTION}{ZSH_NAMES}"), 1),
+        Shell::Fish => script + FISH_NAMES,
+        _ => script,
+    }
+}
+
+const BASH_NAMES: &str = r#"    local names
+    names=$("$1" complete-names -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    if [[ -n "$names" ]]; then
+        mapfile -t COMPREPLY <<<"$names"
+        return 0
+    fi
+"#;
+
+const ZSH_NAMES: &str = r#"    local -a names
+    names=(${(f)"$($words[1] complete-names -- "${(@)words[2,CURRENT]}" 2>/dev/null)"})
+    if (( $#names )); then
+        compadd -a names
+        return
+    fi
+"#;
+
+const FISH_NAMES: &str = r#"
+function __ferrolb_names
+    set -l words (commandline -opc) (commandline -ct)
+    $words[1] complete-names -- $words[2..-1] 2>/dev/null
+end
+complete -c ferrolb -a '(__ferrolb_names)'
+"#;
 
 pub(super) fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     let folder = &args.folder;

@@ -2,6 +2,8 @@
 
 mod check;
 mod client_args;
+mod cluster;
+mod completion_names;
 mod completions;
 mod convert;
 mod crds;
@@ -30,9 +32,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ferrolb_bgp::speaker;
 
+use self::cluster::Invocation;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::printable::printable;
 use crate::runtime::panicked;
@@ -52,6 +55,7 @@ Examples:
   ferrolb demo                          see it at work: three nodes and a router on loopback
   ferrolb check -f manifests/           validate manifests
   ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
+  ferrolb status                        what is wrong in a cluster, and what is left of its pools
   ferrolb explain svc shop/web          why the cluster does or does not announce a Service
   ferrolb convert config.yaml           print the resources that MetalLB's old ConfigMap means
   ferrolb crds | kubectl apply -f -     install the CRDs of ferrolb's own resources
@@ -77,6 +81,11 @@ enum Command {
     /// Explain why a Service is or is not announced: from its pool to the routers, with a verdict
     /// and a command for each step. Exits with 1 if it is not announced.
     Explain(explain::ExplainArgs),
+    /// Show the state of a whole cluster, by its API server: what is wrong first, then components,
+    /// pools, sessions and layer 2. The exit code says whether something is wrong.
+    Status(cluster::StatusArgs),
+    /// List the pools of a cluster: addresses in use, free ones, and how long they last.
+    Pools(cluster::PoolsArgs),
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
     Demo,
@@ -84,11 +93,12 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Run the daemon: allocates addresses and announces them from this node.
     Run(run::RunArgs),
-    /// List the sessions of the daemon on this host.
+    /// List the sessions of the daemon on this host, or of a whole cluster.
     Peers(peers::PeersArgs),
     /// Show the details of one session.
     Peer(peer::PeerArgs),
-    /// List the routes sent to peers, with attributes and the time they were last sent.
+    /// List the routes sent to peers, with attributes and the time they were last sent; or those of
+    /// a whole cluster.
     Routes(routes::RoutesArgs),
     /// Ask the daemon on this host whether it is live or ready, as the kubelet does. Exits with 1
     /// if it isn't.
@@ -97,6 +107,9 @@ enum Command {
     Log(log::LogArgs),
     /// Show which node announces which address by layer 2, and why; move and test addresses.
     L2(l2::L2Args),
+    /// Print the names that complete a command line: completion scripts run it.
+    #[command(hide = true)]
+    CompleteNames(completion_names::CompleteNamesArgs),
     /// Print the completion script of a shell.
     Completions(completions::CompletionsArgs),
     /// Write the manual pages to a folder, one for each command.
@@ -179,7 +192,15 @@ pub fn main() -> ExitCode {
 
 /// Runs the program with these arguments; the first one is its name.
 pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let result = match Cli::parse_from(arguments).command {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if completion_names::is_asked_by_kubectl(arguments.first()) {
+        return completion_names::answer_kubectl(&arguments);
+    }
+    let invocation = Invocation::of(arguments.first());
+    let result = match parse(invocation, arguments).command {
+        Command::Status(args) => cluster::run_status(&args),
+        Command::Pools(args) => cluster::run_pools(&args),
+        Command::CompleteNames(args) => completion_names::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
@@ -188,12 +209,12 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Demo => run_demo(),
         Command::Migrate(args) => migrate::run(&args),
         Command::Run(args) => run::run(args, host),
-        Command::Peers(args) => peers::run(&args),
+        Command::Peers(args) => peers::run(&args, invocation),
         Command::Peer(args) => peer::run(&args),
-        Command::Routes(args) => routes::run(&args),
+        Command::Routes(args) => routes::run(&args, invocation),
         Command::Probe(args) => probe::run(&args),
         Command::Log(args) => log::run(&args),
-        Command::L2(args) => l2::run(&args),
+        Command::L2(args) => l2::run(&args, invocation),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),
     };
@@ -201,6 +222,16 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         eprintln!("ferrolb: {}", printable(&format!("{error:#}")));
         ExitCode::FAILURE
     })
+}
+
+/// The arguments. Usage and errors name the program as the user called it.
+fn parse(invocation: Invocation, arguments: Vec<OsString>) -> Cli {
+    let mut command = Cli::command();
+    if invocation == Invocation::Plugin {
+        command = command.bin_name("kubectl ferrolb");
+    }
+    let matches = command.get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 fn run_demo() -> anyhow::Result<ExitCode> {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::client_args::{AskArgs, POLL_INTERVAL, print_withheld, rejected};
+use super::cluster::{InsteadArgs, Invocation, Question, or_cluster, run_peers};
 use super::output::{Style, age, json, json_line, or_dash, print, table, try_print};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
@@ -22,9 +23,14 @@ Examples:
   ferrolb peers
   ferrolb peers -w                      and print changes until interrupted
   ferrolb peers -o json | jq '.[] | select(.state != \"Established\") | .name'
+  ferrolb peers --context prod          the sessions of all nodes of a cluster, by its API server
+  kubectl ferrolb peers                 the same, of the current context
 
 In a cluster, on one node:
-  kubectl exec -n metallb-system ferrolb-announcer-x7k2p -- /ferrolb peers";
+  kubectl exec -n metallb-system ferrolb-announcer-x7k2p -- /ferrolb peers
+
+It asks the daemon on this host, unless --kubeconfig, --context or -f is given or the program is
+called kubectl-ferrolb: then it asks the cluster.";
 
 /// More peers than this with the same error are printed on one line.
 const MAX_LISTED: usize = 3;
@@ -37,6 +43,8 @@ pub(super) struct PeersArgs {
     /// Keep running, and print peers again when they change.
     #[arg(short, long)]
     watch: bool,
+    #[command(flatten)]
+    instead: InsteadArgs,
 }
 
 /// A session, or a BGPPeer that is rejected.
@@ -65,8 +73,20 @@ impl Line {
     }
 }
 
-pub(super) fn run(args: &PeersArgs) -> anyhow::Result<ExitCode> {
-    let mut client = args.ask.connect()?;
+pub(super) fn run(args: &PeersArgs, invocation: Invocation) -> anyhow::Result<ExitCode> {
+    if args.instead.is_meant(invocation, args.ask.socket.is_some()) {
+        return run_peers(Question {
+            world: &args.instead.world,
+            output: args.ask.output,
+            watch: args.watch,
+        });
+    }
+    let client = args.ask.connect();
+    show(args, client.map_err(|error| or_cluster(error, "peers"))?)
+}
+
+/// Shows the sessions of a daemon.
+fn show(args: &PeersArgs, mut client: Client) -> anyhow::Result<ExitCode> {
     print_withheld(&mut client)?;
     let first = lines(&mut client)?;
     match args.ask.output {

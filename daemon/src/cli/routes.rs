@@ -8,6 +8,7 @@ use ferrolb_bgp::fsm::PeerStatus;
 
 use super::Output;
 use super::client_args::{AskArgs, print_withheld};
+use super::cluster::{InsteadArgs, Invocation, Question, or_cluster, run_routes};
 use super::output::{LongTable, age, or_dash, print, try_print};
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
@@ -18,6 +19,12 @@ Examples:
   ferrolb routes
   ferrolb routes --peer tor-a           of one peer, by name or address
   ferrolb routes -o json | jq -r '.[] | select(.peer == \"tor-a\") | .prefix'
+  ferrolb routes --context prod         what all nodes of a cluster should announce, decided here,
+                                        and whether they do, by what they publish
+  kubectl ferrolb routes -w             the same, of the current context, and changes
+
+It asks the daemon on this host, unless --kubeconfig, --context or -f is given or the program is
+called kubectl-ferrolb: then it asks the cluster.
 
 What would be announced from manifests, what is withheld and why: ferrolb plan";
 
@@ -29,6 +36,11 @@ pub(super) struct RoutesArgs {
     /// Only routes to this peer, by name or address.
     #[arg(long, value_name = "NAME|ADDRESS")]
     peer: Option<String>,
+    /// Keep running, and print what changes. Of a cluster only.
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    instead: InsteadArgs,
 }
 
 impl RoutesArgs {
@@ -44,8 +56,26 @@ impl RoutesArgs {
 /// Number of routes per chunk.
 const CHUNK_SIZE: usize = 1000;
 
-pub(super) fn run(args: &RoutesArgs) -> anyhow::Result<ExitCode> {
-    let mut client = args.ask.connect()?;
+pub(super) fn run(args: &RoutesArgs, invocation: Invocation) -> anyhow::Result<ExitCode> {
+    if args.instead.is_meant(invocation, args.ask.socket.is_some()) {
+        let question = Question {
+            world: &args.instead.world,
+            output: args.ask.output,
+            watch: args.watch,
+        };
+        return run_routes(question, args.peer.as_deref());
+    }
+    anyhow::ensure!(
+        !args.watch,
+        "a daemon's routes can't be watched, only those of a cluster: add --context NAME, or use \
+         ferrolb log -w"
+    );
+    let client = args.ask.connect();
+    show(args, client.map_err(|error| or_cluster(error, "routes"))?)
+}
+
+/// Shows the routes of a daemon.
+fn show(args: &RoutesArgs, mut client: Client) -> anyhow::Result<ExitCode> {
     print_withheld(&mut client)?;
     let peers: Vec<PeerLine> = client.ask(&Request::Peers)?;
     for PeerLine { status, .. } in peers.iter().filter(|peer| args.names(&peer.status)) {

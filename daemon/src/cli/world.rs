@@ -10,6 +10,7 @@ use super::block_on;
 use super::workload_flags::{common_flags, index_with};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::explain::Explainer;
+use crate::core::index::Index;
 use crate::core::plan::fill;
 use crate::runtime::source::kube::{Cluster, Snapshot};
 use crate::runtime::source::manifests::{Loader, changes};
@@ -19,13 +20,16 @@ use crate::runtime::source::manifests::{Loader, changes};
 pub(super) struct WorldArgs {
     /// Files or folders of YAML or JSON instead of a cluster; - reads standard input.
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1..)]
-    paths: Vec<PathBuf>,
+    pub(super) paths: Vec<PathBuf>,
     /// Kubeconfig file; default: $KUBECONFIG or ~/.kube/config.
     #[arg(long, value_name = "FILE", conflicts_with = "paths")]
-    kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; default: its current one.
+    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
+    pub(super) context: Option<String>,
     /// Namespace of the configuration; can be given several times.
     #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
-    config_namespace: Vec<String>,
+    pub(super) config_namespace: Vec<String>,
 }
 
 /// What was read.
@@ -38,7 +42,7 @@ pub(super) struct World {
 }
 
 /// The label of ferrolb's own workloads.
-const OF_FERROLB: &str = "labelSelector=app.kubernetes.io/name%3Dferrolb";
+pub(super) const OF_FERROLB: &str = "labelSelector=app.kubernetes.io/name%3Dferrolb";
 
 impl WorldArgs {
     /// Reads the cluster or the manifests.
@@ -46,13 +50,31 @@ impl WorldArgs {
     /// # Errors
     /// There is no kubeconfig, the API server does not answer, or there are no manifests.
     pub(super) fn read(&self) -> Result<World> {
-        if !self.paths.is_empty() {
-            return self.of_manifests();
+        if self.names_manifests() {
+            let (index, unseen) = self.manifests()?;
+            return Ok(World {
+                explainer: Explainer::of_manifests(index),
+                unseen,
+            });
         }
         block_on(self.of_cluster())
     }
 
-    fn of_manifests(&self) -> Result<World> {
+    /// Whether manifests are read instead of a cluster.
+    pub(super) const fn names_manifests(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
+    /// Whether the arguments name a cluster or manifests.
+    pub(super) const fn is_given(&self) -> bool {
+        self.names_manifests() || self.kubeconfig.is_some() || self.context.is_some()
+    }
+
+    /// The objects of the manifests, and what could not be read.
+    ///
+    /// # Errors
+    /// There are no objects.
+    pub(super) fn manifests(&self) -> Result<(Index, Vec<String>)> {
         let manifests = Loader::new(self.paths.clone(), &self.config_namespace).load();
         let errors = manifests.errors.iter();
         let errors = errors.map(|error| format!("{}: {}", error.location, error.message));
@@ -68,15 +90,12 @@ impl WorldArgs {
             );
         }
         let changes = changes(&manifests.objects, &self.config_namespace);
-        let index = fill(index_with(&Default::default()), changes);
-        Ok(World {
-            explainer: Explainer::of_manifests(index),
-            unseen,
-        })
+        Ok((fill(index_with(&Default::default()), changes), unseen))
     }
 
     async fn of_cluster(&self) -> Result<World> {
-        let cluster = Cluster::connect(self.kubeconfig.as_deref()).await?;
+        let kubeconfig = self.kubeconfig.as_deref();
+        let cluster = Cluster::connect_to(kubeconfig, self.context.as_deref()).await?;
         let snapshot = Snapshot::without_secrets(&cluster, &self.config_namespace).await?;
         let mut unseen: Vec<String> = snapshot
             .unreadable
@@ -106,7 +125,7 @@ impl WorldArgs {
 }
 
 /// The Deployments and DaemonSets of ferrolb.
-async fn workloads(cluster: &Cluster) -> Result<Vec<Value>> {
+pub(super) async fn workloads(cluster: &Cluster) -> Result<Vec<Value>> {
     let mut workloads = Vec::new();
     for kind in ["deployments", "daemonsets"] {
         let path = format!("/apis/apps/v1/{kind}?{OF_FERROLB}");

@@ -11,6 +11,7 @@ pub(crate) mod hash;
 pub(crate) mod index;
 pub(crate) mod model;
 pub(crate) mod nearest;
+pub(crate) mod overview;
 pub(crate) mod panic_context;
 pub(crate) mod plan;
 pub(crate) mod printable;

@@ -6,6 +6,7 @@ mod first_announcements;
 mod floor;
 mod metrics_tls;
 mod roles;
+mod status;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

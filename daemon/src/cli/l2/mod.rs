@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 
 use self::actions::{MoveArgs, RebalanceArgs, TestArgs};
 use super::Output;
+use super::cluster::{InsteadArgs, Invocation, Question, or_cluster, run_l2};
 use super::output::{Style, json, print};
 use crate::runtime::serve::control::client::{AskError, Client};
 use crate::runtime::serve::control::layer2::{IDLE, Layer2Status};
@@ -29,9 +30,15 @@ Examples:
   ferrolb l2 rebalance --dry-run        show the moves that even out the nodes
   ferrolb l2 test 203.0.113.10          let another node resolve it
   ferrolb l2 -o json | jq '.addresses | map_values(.owner)'
+  ferrolb l2 --context prod             all addresses of a cluster, by its API server: candidates,
+                                        and owners as far as Events and ServiceL2Status name them
+  kubectl ferrolb l2                    the same, of the current context
 
 In a cluster, on one node:
   kubectl exec -n metallb-system ferrolb-layer2-x7k2p -- /ferrolb l2
+
+It asks the daemon on this host, unless --kubeconfig, --context or -f is given or the program is
+called kubectl-ferrolb: then it asks the cluster. move, rebalance and test always ask the daemon.
 
 Exits with 1 if the daemon does not answer, or a move or self-test fails.";
 
@@ -51,6 +58,8 @@ pub(super) struct L2Args {
     /// Keep running, and print what changes.
     #[arg(short, long)]
     watch: bool,
+    #[command(flatten)]
+    instead: InsteadArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,17 +101,26 @@ impl L2AskArgs {
     }
 }
 
-pub(super) fn run(args: &L2Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &L2Args, invocation: Invocation) -> anyhow::Result<ExitCode> {
     match &args.action {
         Some(Action::Move(args)) => actions::run_move(args),
         Some(Action::Rebalance(args)) => actions::run_rebalance(args),
         Some(Action::Test(args)) => actions::run_test(args),
+        None if args.instead.is_meant(invocation, args.ask.socket.is_some()) => {
+            let question = Question {
+                world: &args.instead.world,
+                output: args.ask.output,
+                watch: args.watch,
+            };
+            run_l2(question, args.address)
+        }
         None => show(args),
     }
 }
 
 fn show(args: &L2Args) -> anyhow::Result<ExitCode> {
-    let mut client = args.ask.connect()?;
+    let client = args.ask.connect();
+    let mut client = client.map_err(|error| or_cluster(error, "l2"))?;
     let first = status(&mut client, args.address)?;
     match (args.ask.output, &first) {
         (Output::Json, status) if !args.watch => json(status)?,

@@ -40,6 +40,11 @@ pub(crate) struct BgpSessionStatus {
     /// The number of prefixes that the router has from the node. Written within a minute and a
     /// half.
     pub prefixes_sent: i64,
+    /// A digest of these prefixes and their attributes, for `ferrolb routes`. Absent while it is
+    /// not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub digest: Option<String>,
     /// Why the last session, or the last attempt at one, ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SessionError")]
@@ -127,6 +132,7 @@ impl BgpSessionStatus {
         now.clone_into(&mut self.since);
         self.negotiated = None;
         self.prefixes_sent = 0;
+        self.digest = None;
         if let Some(bfd) = &mut self.bfd {
             "Unknown".clone_into(bfd);
         }
@@ -146,6 +152,7 @@ mod tests {
             since: "2026-01-01T00:00:00Z".to_owned(),
             negotiated: Some(Negotiated::default()),
             prefixes_sent: 7,
+            digest: Some("00000000000000aa".to_owned()),
             last_error: Some(SessionError::default()),
             ..BgpSessionStatus::default()
         };
@@ -154,6 +161,7 @@ mod tests {
         assert_eq!(status.bfd.as_deref(), Some("Unknown"));
         assert_eq!(status.since, "2026-01-02T00:00:00Z");
         assert!(status.negotiated.is_none() && status.prefixes_sent == 0);
+        assert_eq!(status.digest, None);
         assert!(status.last_error.is_some());
         assert!(!status.become_unknown("2026-01-03T00:00:00Z"));
         assert_eq!(status.since, "2026-01-02T00:00:00Z");

@@ -3,6 +3,7 @@
 //! [`crate::core::decide::node_routes`] combines the decisions of all services.
 
 pub(crate) mod aggregates;
+pub(crate) mod digest;
 pub(crate) mod discards;
 pub(crate) mod floor;
 pub(crate) mod hello_keys;

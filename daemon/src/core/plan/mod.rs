@@ -216,35 +216,40 @@ fn planned_service(
     }
 }
 
+/// The routes of a node, with what the node adds to them.
+pub(crate) fn planned_routes<'a>(
+    index: &'a Index,
+    node_routes: &'a NodeRoutes,
+) -> impl Iterator<Item = PlannedRoute> + 'a {
+    fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+        values.iter().map(T::to_string).collect()
+    }
+    let name = node_routes.node();
+    let routes = node_routes.routes().iter();
+    routes.filter_map(move |((peer_name, prefix), route)| {
+        let node = index.nodes().get(name)?;
+        let peer = index.config().peers.get(&**peer_name)?;
+        let next_hop = next_hop(peer, node, Family::of(prefix.addr()));
+        Some(PlannedRoute {
+            node: name.to_owned(),
+            peer: peer_name.to_string(),
+            prefix: *prefix,
+            next_hop: next_hop.map(|next_hop| next_hop.address()),
+            communities: texts(&route.communities),
+            large_communities: texts(&route.large_communities),
+            extended_communities: texts(&route.extended_communities),
+            atomic_aggregate: route.atomic_aggregate,
+            med: route.med,
+            prepend: route.prepend,
+            local_pref: (peer.is_ibgp() != Some(false))
+                .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+        })
+    })
+}
+
 impl Plan {
     fn add_node(&mut self, index: &Index, node_routes: &NodeRoutes) {
-        let node = &index.nodes()[node_routes.node()];
-        for ((peer_name, prefix), route) in node_routes.routes() {
-            let peer = &index.config().peers[&**peer_name];
-            self.routes.push(PlannedRoute {
-                node: node_routes.node().to_owned(),
-                peer: peer_name.to_string(),
-                prefix: *prefix,
-                next_hop: next_hop(peer, node, Family::of(prefix.addr()))
-                    .map(|next_hop| next_hop.address()),
-                communities: route.communities.iter().map(ToString::to_string).collect(),
-                large_communities: route
-                    .large_communities
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
-                extended_communities: route
-                    .extended_communities
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
-                atomic_aggregate: route.atomic_aggregate,
-                med: route.med,
-                prepend: route.prepend,
-                local_pref: (peer.is_ibgp() != Some(false))
-                    .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
-            });
-        }
+        self.routes.extend(planned_routes(index, node_routes));
         for (service, decision) in node_routes.decisions() {
             if !decision.contributions.is_empty() {
                 self.announced.insert(service.to_string());

@@ -27,6 +27,8 @@ change the parsed objects in place, as the values request.
 {{- and $values.speaker.enabled $values.speaker.bgp.enabled -}}
 {{- else if eq .component "layer2" -}}
 {{- and $values.speaker.enabled $values.speaker.layer2.enabled -}}
+{{- else if eq .component "viewer" -}}
+true
 {{- else -}}
 {{- fail (printf "%q is no component: an object of deploy/manifests lacks the label" .component) -}}
 {{- end -}}

@@ -17,6 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use self::ledger::Ledger;
 use self::status::time;
 use crate::core::api::bgp_session::BgpSessionStatus;
+use crate::core::decide::digest::RouteDigest;
 use crate::runtime::source::bgp_sessions::{object, object_name};
 use crate::runtime::source::status_objects::{Objects, StatusObjects, StatusObjectsSender};
 use crate::runtime::status::{DaemonStatus, OwnNode};
@@ -132,6 +133,11 @@ impl Publisher {
         let node = node.filter(|_| initialized)?;
         let peers = self.engine.snapshot().await;
         let now = Instant::now();
+        for peer in state.ledger.undigested(now.into_std(), &peers) {
+            if let Some(digest) = self.digest(&peer.name).await {
+                state.ledger.set_digest(peer, digest);
+            }
+        }
         let outcome = state
             .ledger
             .update(now.into_std(), Timestamp::now(), &peers);
@@ -149,6 +155,16 @@ impl Publisher {
             self.send(state, state.objects(|_| {}), false);
         }
         next
+    }
+
+    /// The digest of the routes that a router has.
+    async fn digest(&self, peer: &str) -> Option<String> {
+        let routes = self.engine.advertised(peer).await;
+        // On another thread, since there may be many.
+        let digest = tokio::task::spawn_blocking(move || {
+            RouteDigest::of(routes.iter().map(|sent| (&sent.prefix, &sent.route))).to_string()
+        });
+        digest.await.ok()
     }
 
     fn send(&self, state: &Published, objects: Objects, last: bool) {

@@ -57,7 +57,15 @@ pub(crate) enum StartError {
 
 /// Creates a client. Sends no request, since the API server may be unavailable.
 pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, StartError> {
-    let mut config = configuration(kubeconfig).await?;
+    connect_to(kubeconfig, None).await
+}
+
+/// The same, with a context of the kubeconfig instead of its current one.
+pub(super) async fn connect_to(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<Client, StartError> {
+    let mut config = configuration(kubeconfig, context).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     config.reset_reader_on_write = true;
@@ -66,8 +74,14 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<Client, StartEr
     Client::try_from(config).map_err(|error| StartError::Client(Box::new(error)))
 }
 
-async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, StartError> {
-    let options = KubeConfigOptions::default();
+async fn configuration(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<Config, StartError> {
+    let options = KubeConfigOptions {
+        context: context.map(str::to_owned),
+        ..KubeConfigOptions::default()
+    };
     if let Some(path) = kubeconfig {
         let failed = |source| StartError::Kubeconfig {
             path: path.to_owned(),
@@ -78,7 +92,7 @@ async fn configuration(kubeconfig: Option<&Path>) -> Result<Config, StartError> 
             .await
             .map_err(failed);
     }
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+    if context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         return Config::incluster().map_err(|error| StartError::InCluster(Box::new(error)));
     }
     Config::from_kubeconfig(&options)

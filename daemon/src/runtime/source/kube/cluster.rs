@@ -11,7 +11,7 @@ use kube::Client;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::client::connect;
+use super::client::connect_to;
 
 /// Limit for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -52,8 +52,16 @@ struct Resource {
 
 impl Cluster {
     pub(crate) async fn connect(kubeconfig: Option<&Path>) -> Result<Self> {
+        Self::connect_to(kubeconfig, None).await
+    }
+
+    /// The cluster of a context of the kubeconfig; without one, of its current context.
+    pub(crate) async fn connect_to(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+    ) -> Result<Self> {
         Ok(Self {
-            client: connect(kubeconfig).await?,
+            client: connect_to(kubeconfig, context).await?,
             resources: BTreeMap::new(),
         })
     }
@@ -66,8 +74,13 @@ impl Cluster {
     /// The objects of a list, with the kind and version that the items of a list lack. Empty if the
     /// API server doesn't have the kind.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        Ok(self.list_if_served(path).await?.unwrap_or_default())
+    }
+
+    /// The same. None if the API server doesn't have the kind.
+    pub(crate) async fn list_if_served(&self, path: &str) -> Result<Option<Vec<Value>>> {
         let Some(mut list) = self.get(path).await? else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let version = list["apiVersion"].clone();
         let kind = list["kind"].as_str().unwrap_or_default();
@@ -78,7 +91,7 @@ impl Cluster {
             item["apiVersion"] = version.clone();
             item["kind"] = kind.as_str().into();
         }
-        Ok(items)
+        Ok(Some(items))
     }
 
     /// Changes fields of an object (RFC 7386).

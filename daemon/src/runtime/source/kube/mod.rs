@@ -27,6 +27,7 @@ mod reviewer;
 mod session_watch;
 mod snapshot;
 pub(crate) mod status_objects;
+mod status_snapshot;
 mod status_writer;
 mod stream;
 mod unready_sessions;
@@ -49,6 +50,7 @@ pub(crate) use self::cluster::Cluster;
 pub(crate) use self::daemonset::OwnDaemonSet;
 pub(crate) use self::reviewer::{Reviewer, Verdict};
 pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::status_snapshot::StatusSnapshot;
 
 use self::api_health::ApiHealth;
 use self::api_writer::ApiWriter;

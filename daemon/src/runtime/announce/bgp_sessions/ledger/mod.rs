@@ -49,7 +49,23 @@ struct Session {
     since: Timestamp,
     last_error: Option<LastError>,
     last_notification: Option<SessionNotification>,
+    digest: Option<Digest>,
     written: Option<Written>,
+}
+
+/// A digest of the routes that the router had at some moment.
+#[derive(Debug)]
+struct Digest {
+    moment: Moment,
+    text: String,
+}
+
+/// The routes that a router has are the same as long as this is: the number of sessions, and of
+/// UPDATEs.
+type Moment = (u64, u64);
+
+fn moment(peer: &PeerStatus) -> Moment {
+    (peer.established_count, peer.sent.update)
 }
 
 #[derive(Debug)]
@@ -90,7 +106,7 @@ impl Ledger {
         // A network has no session of its own; the routers in it have.
         let peers = peers
             .iter()
-            .filter(|peer| matches!(peer.remote, Remote::Router(_)));
+            .filter(|peer| !matches!(peer.remote, Remote::Network(_)));
         let peers: BTreeMap<&str, &PeerStatus> =
             peers.map(|peer| (peer.name.as_str(), peer)).collect();
         let mut outcome = Outcome::default();
@@ -120,6 +136,31 @@ impl Ledger {
         outcome
     }
 
+    /// The sessions whose counters may be written now, and whose routes have changed since their
+    /// last digest.
+    pub(super) fn undigested<'a>(
+        &self,
+        now: Instant,
+        peers: &'a [PeerStatus],
+    ) -> Vec<&'a PeerStatus> {
+        let needed = |peer: &&PeerStatus| {
+            let session = self.sessions.get(&peer.name);
+            session.is_some_and(|session| session.needs_digest(now, peer))
+        };
+        peers.iter().filter(needed).collect()
+    }
+
+    /// Sets the digest of the routes that the router has. The state of the peer is one from before
+    /// they were read.
+    pub(super) fn set_digest(&mut self, peer: &PeerStatus, digest: String) {
+        if let Some(session) = self.sessions.get_mut(&peer.name) {
+            session.digest = Some(Digest {
+                moment: moment(peer),
+                text: digest,
+            });
+        }
+    }
+
     /// Whether every session was written once.
     pub(super) fn is_complete(&self) -> bool {
         let mut sessions = self.sessions.values();
@@ -144,6 +185,7 @@ impl Session {
             since: time(wall, peer.since),
             last_error: None,
             last_notification: None,
+            digest: None,
             written: None,
         }
     }
@@ -180,8 +222,21 @@ impl Session {
             since: self.since.to_string(),
             last_error: self.last_error.as_ref().map(LastError::shown),
             last_notification: self.last_notification.clone(),
+            digest: self.digest_of(peer),
             ..status::of(peer)
         }
+    }
+
+    /// The digest of the routes that the router has now; none while it isn't known.
+    fn digest_of(&self, peer: &PeerStatus) -> Option<String> {
+        let digest = self.digest.as_ref();
+        let current = digest.filter(|digest| digest.moment == moment(peer))?;
+        (peer.state == State::Established).then(|| current.text.clone())
+    }
+
+    fn needs_digest(&self, now: Instant, peer: &PeerStatus) -> bool {
+        let due = self.written.as_ref().is_some_and(|w| w.counters_due <= now);
+        due && peer.state == State::Established && self.digest_of(peer).is_none()
     }
 
     /// When this state is to be written; none if it is written already.

@@ -1,7 +1,7 @@
 use ferrolb_bgp::bfd;
 use ferrolb_bgp::config::PeerConfig;
-use ferrolb_bgp::fsm::{BfdStatus, CauseSummary, Input, LastError, NotificationSummary};
-use ferrolb_bgp::fsm::{Speaker, SpeakerConfig};
+use ferrolb_bgp::fsm::{BfdStatus, CauseSummary, Input, LastError, MessageCounters};
+use ferrolb_bgp::fsm::{NotificationSummary, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::Asn;
 
 use super::*;
@@ -228,6 +228,46 @@ fn counters_are_written_soon_after_a_transition_and_then_at_most_once_a_minute_w
 }
 
 #[test]
+fn a_digest_is_computed_when_counters_are_due_and_never_outlives_its_routes() {
+    let after = |update| PeerStatus {
+        sent: MessageCounters {
+            update,
+            ..MessageCounters::default()
+        },
+        ..peer(State::Established)
+    };
+    let undigested = |lab: &Lab, peer: &PeerStatus| {
+        let peers = std::slice::from_ref(peer);
+        lab.ledger.undigested(lab.now, peers).len()
+    };
+    let mut lab = Lab::new();
+    lab.update(&[after(0)]);
+    assert_eq!(undigested(&lab, &after(2)), 0, "just written");
+    lab.now += SECOND * 7;
+    assert_eq!(undigested(&lab, &peer(State::Active)), 0, "no session");
+    assert_eq!(undigested(&lab, &after(2)), 1);
+    lab.ledger.set_digest(&after(2), "aa".to_owned());
+    assert!(lab.writes_after(Duration::ZERO, &after(2)));
+    assert_eq!(lab.status().digest.as_deref(), Some("aa"));
+    // Equally many routes, but others. They wait as counters do.
+    assert!(!lab.writes_after(SECOND, &after(3)));
+    assert_eq!(undigested(&lab, &after(3)), 0, "not due yet");
+    lab.now += SECOND * 91;
+    assert_eq!(undigested(&lab, &after(3)), 1);
+    lab.ledger.set_digest(&after(3), "aa".to_owned());
+    assert!(!lab.writes_after(Duration::ZERO, &after(3)), "the same");
+    lab.ledger.set_digest(&after(4), "bb".to_owned());
+    assert!(lab.writes_after(Duration::ZERO, &after(4)));
+    assert_eq!(lab.status().digest.as_deref(), Some("bb"));
+    let lost = PeerStatus {
+        sent: after(4).sent,
+        ..peer(State::Active)
+    };
+    assert!(lab.writes_after(SECOND, &lost));
+    assert_eq!(lab.status().digest, None);
+}
+
+#[test]
 fn nothing_is_written_while_nothing_changes() {
     let mut lab = Lab::new();
     let mut established = PeerStatus {
@@ -282,4 +322,19 @@ fn a_removed_peer_loses_its_object_and_a_network_has_none() {
     let (session, status) = lab.ledger.statuses().next().expect("a session");
     assert_eq!((session, &*status.peer), ("tor@10.0.0.9", "tor"));
     assert_eq!(lab.ledger.statuses().count(), 1);
+}
+
+#[test]
+fn an_unnumbered_session_has_an_object_also_while_the_address_is_unknown() {
+    let mut lab = Lab::new();
+    let unnumbered = PeerStatus {
+        remote: Remote::unknown_on_link(179),
+        ..peer(State::Active)
+    };
+    lab.update(std::slice::from_ref(&unnumbered));
+    assert!(lab.writes_after(SECOND, &unnumbered));
+    assert_eq!(
+        (lab.status().bgp, &*lab.status().address),
+        (BgpState::Active, "")
+    );
 }
