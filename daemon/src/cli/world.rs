@@ -10,6 +10,7 @@ use super::block_on;
 use super::workload_flags::{common_flags, index_with};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::explain::Explainer;
+use crate::core::index::Index;
 use crate::core::plan::fill;
 use crate::runtime::source::kube::{Cluster, Snapshot};
 use crate::runtime::source::manifests::{Loader, changes};
@@ -37,6 +38,15 @@ pub(super) struct World {
     pub unseen: Vec<String>,
 }
 
+/// The objects that were read.
+#[derive(Debug)]
+pub(super) struct Objects {
+    /// Their models, and the configuration.
+    pub index: Index,
+    /// What could not be read.
+    pub unseen: Vec<String>,
+}
+
 /// The label of ferrolb's own workloads.
 const OF_FERROLB: &str = "labelSelector=app.kubernetes.io/name%3Dferrolb";
 
@@ -46,13 +56,27 @@ impl WorldArgs {
     /// # Errors
     /// There is no kubeconfig, the API server does not answer, or there are no manifests.
     pub(super) fn read(&self) -> Result<World> {
+        let Objects { index, unseen } = self.read_objects()?;
+        let explainer = if self.paths.is_empty() {
+            Explainer::of_cluster(index)
+        } else {
+            Explainer::of_manifests(index)
+        };
+        Ok(World { explainer, unseen })
+    }
+
+    /// Reads the objects alone.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_objects(&self) -> Result<Objects> {
         if !self.paths.is_empty() {
             return self.of_manifests();
         }
         block_on(self.of_cluster())
     }
 
-    fn of_manifests(&self) -> Result<World> {
+    fn of_manifests(&self) -> Result<Objects> {
         let manifests = Loader::new(self.paths.clone(), &self.config_namespace).load();
         let errors = manifests.errors.iter();
         let errors = errors.map(|error| format!("{}: {}", error.location, error.message));
@@ -69,13 +93,10 @@ impl WorldArgs {
         }
         let changes = changes(&manifests.objects, &self.config_namespace);
         let index = fill(index_with(&Default::default()), changes);
-        Ok(World {
-            explainer: Explainer::of_manifests(index),
-            unseen,
-        })
+        Ok(Objects { index, unseen })
     }
 
-    async fn of_cluster(&self) -> Result<World> {
+    async fn of_cluster(&self) -> Result<Objects> {
         let cluster = Cluster::connect(self.kubeconfig.as_deref()).await?;
         let snapshot = Snapshot::without_secrets(&cluster, &self.config_namespace).await?;
         let mut unseen: Vec<String> = snapshot
@@ -98,10 +119,7 @@ impl WorldArgs {
             );
         }
         let index = fill(index_with(&common_flags(&workloads)), snapshot.changes);
-        Ok(World {
-            explainer: Explainer::of_cluster(index),
-            unseen,
-        })
+        Ok(Objects { index, unseen })
     }
 }
 
