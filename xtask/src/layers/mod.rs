@@ -148,6 +148,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
             "decide",
             "allocate",
             "plan",
+            "router_config",
             "explain",
         ],
     ),
