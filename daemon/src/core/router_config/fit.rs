@@ -6,7 +6,6 @@ use ferrolb_bgp::bfd::Interval;
 
 use super::group::{Group, Members};
 use super::needs::Needs;
-use crate::core::model::Family;
 
 /// The syntax of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +57,6 @@ enum Ability {
     PasswordInRange,
     /// Neighbors by interface, without addresses.
     Interface,
-    /// IPv4 prefixes with IPv6 next hops (RFC 8950).
-    ExtendedNextHop,
     /// Another port than that of BGP.
     Port,
     /// Routes of a restarting node stay (RFC 4724).
@@ -133,7 +130,6 @@ impl Syntax {
                 Range,
                 PasswordInRange,
                 Interface,
-                ExtendedNextHop,
                 Port,
                 GracefulRestart,
             ],
@@ -147,14 +143,13 @@ impl Syntax {
                 TtlSecurityInRange,
                 PasswordInRange,
                 Interface,
-                ExtendedNextHop,
                 Port,
                 GracefulRestart,
             ],
             // GoBGP 3.10 has no BFD, and neither passwords nor GTSM for dynamic neighbors.
-            Self::Gobgp => &[TtlSecurity, Range, ExtendedNextHop, GracefulRestart],
-            // On Linux, passwords of OpenBGPD 7.7 work for single addresses only. It has neither
-            // BFD there nor RFC 8950.
+            Self::Gobgp => &[TtlSecurity, Range, GracefulRestart],
+            // On Linux, passwords of OpenBGPD 7.7 work for single addresses only. It has no BFD
+            // there.
             Self::Openbgpd => &[
                 TtlSecurity,
                 Range,
@@ -163,7 +158,7 @@ impl Syntax {
                 GracefulRestart,
             ],
             // ExaBGP 4.2 answers only one of several neighbors of a range that dial at once.
-            Self::Exabgp => &[TtlSecurity, ExtendedNextHop],
+            Self::Exabgp => &[TtlSecurity],
             Self::Eos | Self::Nxos => &[
                 Bfd,
                 TtlSecurity,
@@ -220,13 +215,6 @@ fn fitted(mut group: Group, syntax: Syntax, remarks: &mut Vec<String>) -> Result
     let mut remark = |text: String| remarks.push(format!("{object}: {text}"));
     without_bfd(&mut group, syntax, &mut remark)?;
     bounded_bfd(&mut group, syntax, &mut remark);
-    if group.extended_next_hop() && !syntax.can(Ability::ExtendedNextHop) {
-        group.families.retain(|family| *family != Family::V4);
-        remark(format!(
-            "no IPv4 prefixes: over IPv6 they need RFC 8950, for which no configuration of {title} \
-             is generated"
-        ));
-    }
     if group.graceful_restart() && !syntax.can(Ability::GracefulRestart) {
         group.session.graceful_restart = None;
         remark(format!(

@@ -204,23 +204,15 @@ impl Group {
         self.session.graceful_restart.is_some()
     }
 
-    /// The family of the sessions' addresses.
-    pub(crate) fn over(&self) -> Family {
-        if self.session.remote.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }
-    }
-
     /// Whether the sessions carry a family.
     pub(crate) fn carries(&self, family: Family) -> bool {
         self.families.contains(&family)
     }
 
-    /// Whether IPv4 prefixes have IPv6 next hops (RFC 8950).
+    /// Whether IPv4 prefixes have IPv6 next hops (RFC 8950). With addresses, the next hop is the
+    /// node's InternalIP of the same family, also over IPv6.
     pub(crate) fn extended_next_hop(&self) -> bool {
-        self.over() == Family::V6 && self.carries(Family::V4)
+        !self.members.links().is_empty() && self.carries(Family::V4)
     }
 
     /// What the router accepts of a family.

@@ -43,14 +43,7 @@ fn template(page: &mut Page, needs: &Needs, group: &Group) {
     page.line(format!("    local-as {};", needs.asn_text()));
     page.line(format!("    peer-as {};", group.node_asn()));
     page.line(format!("    hold-time {};", group.hold_time()));
-    let next_hop = if group.extended_next_hop() {
-        " nexthop enable;"
-    } else {
-        ""
-    };
-    page.line(format!(
-        "    capability {{ route-refresh enable;{next_hop} }}"
-    ));
+    page.line("    capability { route-refresh enable; }");
     if !group.router_dials() {
         page.line("    passive true;");
     }
@@ -80,9 +73,6 @@ fn neighbor(page: &mut Page, group: &Group, member: &Member) {
     page.line(format!("neighbor {} {{", member.address));
     page.line(format!("  inherit {};", group.symbol));
     page.line_if(group.local.map(|local| format!("  local-address {local};")));
-    if group.extended_next_hop() {
-        page.line("  nexthop { ipv4 unicast ipv6; }");
-    }
     let families = Family::ALL
         .into_iter()
         .filter(|family| group.carries(*family));

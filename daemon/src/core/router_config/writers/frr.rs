@@ -174,9 +174,6 @@ fn neighbors(page: &mut Page, group: &Group) {
                 .map(|local| format!(" neighbor {name} update-source {local}")),
         );
     }
-    if group.extended_next_hop() && group.members.links().is_empty() {
-        page.line(format!(" neighbor {name} capability extended-nexthop"));
-    }
     if group.bfd().is_some() {
         page.line(format!(" neighbor {name} bfd"));
         page.line(format!(" neighbor {name} bfd profile {name}"));
