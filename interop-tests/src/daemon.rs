@@ -248,6 +248,14 @@ status:
         })
     }
 
+    /// What `ferrolb router-config` prints for the folder in this syntax, for the only router.
+    ///
+    /// # Errors
+    /// When it fails, or the syntax can't express all sessions.
+    pub fn router_config(&self, syntax: &str) -> Result<String> {
+        run(self.command("router-config")?.args(["--for", syntax]))
+    }
+
     fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = Command::new(ferrolb()?);
         command.arg(subcommand).arg("-f").arg(&self.path);

@@ -19,6 +19,7 @@ mod peer;
 mod peers;
 mod plan;
 mod probe;
+mod router_config;
 mod routes;
 mod run;
 pub(crate) mod signals;
@@ -57,6 +58,8 @@ Examples:
   ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
   ferrolb status                        what is wrong in a cluster, and what is left of its pools
   ferrolb explain svc shop/web          why the cluster does or does not announce a Service
+  ferrolb router-config --for frr -f manifests/
+                                        print the configuration of the router
   ferrolb convert config.yaml           print the resources that MetalLB's old ConfigMap means
   ferrolb crds | kubectl apply -f -     install the CRDs of ferrolb's own resources
   ferrolb run --manifests manifests/ --node-name node-a
@@ -86,6 +89,9 @@ enum Command {
     Status(cluster::StatusArgs),
     /// List the pools of a cluster: addresses in use, free ones, and how long they last.
     Pools(cluster::PoolsArgs),
+    /// Print the router's side of the sessions: neighbors, import filter, BFD and the rest, in the
+    /// syntax of a router. Exits with 1 if it can't express a part of it.
+    RouterConfig(router_config::RouterConfigArgs),
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
     Demo,
@@ -206,6 +212,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Crds => crds::run(),
+        Command::RouterConfig(args) => router_config::run(&args),
         Command::Demo => run_demo(),
         Command::Migrate(args) => migrate::run(&args),
         Command::Run(args) => run::run(args, host),

@@ -41,6 +41,15 @@ pub(super) struct World {
     pub unseen: Vec<String>,
 }
 
+/// The objects that were read.
+#[derive(Debug)]
+pub(super) struct Objects {
+    /// Their models, and the configuration.
+    pub index: Index,
+    /// What could not be read.
+    pub unseen: Vec<String>,
+}
+
 /// The label of ferrolb's own workloads.
 pub(super) const OF_FERROLB: &str = "labelSelector=app.kubernetes.io/name%3Dferrolb";
 
@@ -50,12 +59,22 @@ impl WorldArgs {
     /// # Errors
     /// There is no kubeconfig, the API server does not answer, or there are no manifests.
     pub(super) fn read(&self) -> Result<World> {
+        let Objects { index, unseen } = self.read_objects()?;
+        let explainer = if self.names_manifests() {
+            Explainer::of_manifests(index)
+        } else {
+            Explainer::of_cluster(index)
+        };
+        Ok(World { explainer, unseen })
+    }
+
+    /// Reads the objects alone.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn read_objects(&self) -> Result<Objects> {
         if self.names_manifests() {
-            let (index, unseen) = self.manifests()?;
-            return Ok(World {
-                explainer: Explainer::of_manifests(index),
-                unseen,
-            });
+            return self.manifests();
         }
         block_on(self.of_cluster())
     }
@@ -70,11 +89,11 @@ impl WorldArgs {
         self.names_manifests() || self.kubeconfig.is_some() || self.context.is_some()
     }
 
-    /// The objects of the manifests, and what could not be read.
+    /// The objects of the manifests.
     ///
     /// # Errors
     /// There are no objects.
-    pub(super) fn manifests(&self) -> Result<(Index, Vec<String>)> {
+    pub(super) fn manifests(&self) -> Result<Objects> {
         let manifests = Loader::new(self.paths.clone(), &self.config_namespace).load();
         let errors = manifests.errors.iter();
         let errors = errors.map(|error| format!("{}: {}", error.location, error.message));
@@ -90,10 +109,11 @@ impl WorldArgs {
             );
         }
         let changes = changes(&manifests.objects, &self.config_namespace);
-        Ok((fill(index_with(&Default::default()), changes), unseen))
+        let index = fill(index_with(&Default::default()), changes);
+        Ok(Objects { index, unseen })
     }
 
-    async fn of_cluster(&self) -> Result<World> {
+    async fn of_cluster(&self) -> Result<Objects> {
         let kubeconfig = self.kubeconfig.as_deref();
         let cluster = Cluster::connect_to(kubeconfig, self.context.as_deref()).await?;
         let snapshot = Snapshot::without_secrets(&cluster, &self.config_namespace).await?;
@@ -117,10 +137,7 @@ impl WorldArgs {
             );
         }
         let index = fill(index_with(&common_flags(&workloads)), snapshot.changes);
-        Ok(World {
-            explainer: Explainer::of_cluster(index),
-            unseen,
-        })
+        Ok(Objects { index, unseen })
     }
 }
 

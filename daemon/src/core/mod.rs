@@ -15,4 +15,5 @@ pub(crate) mod overview;
 pub(crate) mod panic_context;
 pub(crate) mod plan;
 pub(crate) mod printable;
+pub(crate) mod router_config;
 pub(crate) mod syntax;

@@ -268,16 +268,32 @@ impl Kind {
             ensure!(text.contains(old), "{name} has no {old:?}");
             text = text.replace(old, new);
         }
-        let folder = scratch.within("edited")?;
-        let file = original.file_name().context("no file name")?;
-        let copy = folder.path().join(file);
-        fs::write(&copy, text)?;
+        self.configured(scratch, namespace, &text)
+    }
+
+    /// The router with this configuration, not started. At most one for each scratch folder.
+    ///
+    /// # Errors
+    /// When it is ferrolb, which has no configuration file, or it can't be written.
+    pub fn configured<'lab>(
+        self,
+        scratch: &'lab Scratch,
+        namespace: &'lab Namespace,
+        text: &str,
+    ) -> Result<Box<dyn Router + 'lab>> {
+        ensure!(self != Self::Ferrolb, "ferrolb has no configuration file");
+        let example = self.example("ebgp");
+        let folder = scratch.within("configuration")?;
+        let file = folder
+            .path()
+            .join(example.file_name().context("no file name")?);
+        fs::write(&file, text)?;
         if self == Self::Exabgp {
             // ExaBGP looks for its program in the folder of the configuration.
             let program = exabgp::PROGRAM;
-            fs::copy(original.with_file_name(program), folder.file(program))?;
+            fs::copy(example.with_file_name(program), folder.file(program))?;
         }
-        Ok(self.with_configuration(scratch, namespace, copy))
+        Ok(self.with_configuration(scratch, namespace, file))
     }
 
     /// The table of such a router that runs outside the lab's namespaces, for example in a

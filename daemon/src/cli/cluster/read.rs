@@ -5,7 +5,7 @@ use futures::future::join;
 use jiff::Timestamp;
 
 use crate::cli::workload_flags::{common_flags, index_with};
-use crate::cli::world::{OF_FERROLB, WorldArgs, workloads};
+use crate::cli::world::{OF_FERROLB, Objects, WorldArgs, workloads};
 use crate::core::index::Index;
 use crate::core::overview::{Overview, of_cluster, of_manifests};
 use crate::core::plan::fill;
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read_manifests(&self) -> Result<Seen> {
-        let (mut index, unseen) = self.world.manifests()?;
+        let Objects { mut index, unseen } = self.world.manifests()?;
         let now = Timestamp::now();
         let overview = of_manifests(&mut index, now);
         Ok(Seen {

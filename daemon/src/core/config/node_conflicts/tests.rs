@@ -16,6 +16,7 @@ fn peer(name: &str, created: &str, address: &str) -> Peer {
         session: PeerConfig::new(name, address, Asn(64512), RemoteAsn::External),
         source_network: None,
         password_unknown: false,
+        password_place: None,
         nodes: Selectors::default(),
         dual_stack: false,
         link_bandwidth: LinkBandwidth::Off,

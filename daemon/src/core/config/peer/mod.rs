@@ -44,6 +44,8 @@ pub struct Peer {
     pub source_network: Option<IpNet>,
     /// Whether its password is unknown, because the input lacks the Secret.
     pub password_unknown: bool,
+    /// Where its password is, if it has one.
+    pub password_place: Option<PasswordPlace>,
     /// The nodes that have this session.
     pub nodes: Selectors,
     /// Whether the session carries both families.
@@ -56,6 +58,25 @@ pub struct Peer {
     pub prepend: u8,
     /// MULTI_EXIT_DISC of all routes.
     pub med: Option<u32>,
+}
+
+/// Where the password of a BGPPeer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordPlace {
+    /// In its field `password`.
+    Field,
+    /// In the Secret of this name, in its namespace.
+    Secret(String),
+}
+
+impl PasswordPlace {
+    fn of(spec: &BgpPeerSpec) -> Option<Self> {
+        match (spec.password.reveal(), spec.password_secret.name.as_str()) {
+            ("", "") => None,
+            (_, "") => Some(Self::Field),
+            (_, secret) => Some(Self::Secret(secret.to_owned())),
+        }
+    }
 }
 
 impl Peer {
@@ -178,6 +199,7 @@ pub(crate) fn parse(
             session: session?,
             source_network: source_network?,
             password_unknown: false,
+            password_place: PasswordPlace::of(spec),
             nodes: nodes?,
             dual_stack: carries_both(spec),
             link_bandwidth: *link_bandwidth,

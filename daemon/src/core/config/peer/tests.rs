@@ -631,3 +631,17 @@ fn a_node_uses_its_lowest_address_in_the_network() {
     let error = none(&many);
     assert!(error.contains("10.0.8.8 and 12 more: correct"), "{error}");
 }
+
+#[test]
+fn the_place_of_the_password_is_known() {
+    let place = |more| metallb_peer(more).password_place;
+    assert_eq!(place(json!({})), None);
+    assert_eq!(
+        place(json!({ "password": "pw" })),
+        Some(PasswordPlace::Field)
+    );
+    assert_eq!(
+        place(json!({ "passwordSecret": { "name": "good" } })),
+        Some(PasswordPlace::Secret("good".into()))
+    );
+}
