@@ -140,7 +140,7 @@ fn names(words: &[String]) -> Result<Vec<String>> {
     };
     let world = world(words);
     let all = if world.names_manifests() {
-        names_of(&world.manifests()?.0, wanted)
+        names_of(&world.manifests()?.index, wanted)
     } else {
         block_on(async {
             let read = names_in_cluster(&world, wanted);
