@@ -5,6 +5,7 @@
 mod first_announcements;
 mod floors;
 mod host;
+mod unannounced;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,6 +24,7 @@ use crate::core::config::{Problem, Severity};
 use crate::core::decide::Reason;
 use crate::core::decide::discards::discards;
 use crate::core::decide::floor::Floors;
+use crate::core::decide::unannounced::Unannounced;
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::assigned::Assigned;
@@ -120,6 +122,7 @@ struct Running {
     /// Why nothing is announced yet, as last reported.
     delayed: Option<(Reason, String)>,
     floors: Floors,
+    unannounced: Unannounced,
 }
 
 impl ControlLoop {
@@ -161,6 +164,7 @@ impl ControlLoop {
                     running.tick(source).await;
                     running.write_pool_statuses(source);
                     running.write_due_floor_events(source);
+                    running.report_unannounced(source);
                     if running.key_requested.is_some() {
                         running.request_hello_key(source);
                     }
@@ -247,6 +251,7 @@ impl Running {
             key_requested: None,
             delayed: None,
             floors: Floors::default(),
+            unannounced: Unannounced::default(),
         }
     }
 
@@ -288,6 +293,7 @@ impl Running {
                 self.allocation.reset();
                 self.pool_statuses = PoolStatuses::default();
                 self.floors = Floors::default();
+                self.unannounced = Unannounced::default();
                 // A new leader decides everything again.
                 self.dirty.configuration |= leading;
             }
@@ -327,7 +333,9 @@ impl Running {
         if self.control.allocate && self.leading {
             self.allocate(source, &dirty);
             self.pool_statuses_due = true;
+            self.read_endpoints(source);
             self.check_floors(source, &dirty);
+            self.check_unannounced(&dirty);
         }
         // What is not initialized decides everything when nothing delays it any longer.
         if first && self.is_delayed() {
@@ -640,6 +648,7 @@ impl Running {
             withheld,
             metallb_speaker: self.control.gate.speaker().map(str::to_owned),
             below_floor: self.floors.below(),
+            unannounced: self.unannounced.counts(),
             own_node: self.own_node(),
             updates: self.updates,
             panicked: false,
