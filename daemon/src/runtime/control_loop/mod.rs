@@ -2,6 +2,7 @@
 //! passes the results to the engines of BGP and layer 2 and to the Service status. It uses neither
 //! the Kubernetes client nor sockets.
 
+mod explain;
 mod first_announcements;
 mod floors;
 mod host;
@@ -34,6 +35,7 @@ use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
 use crate::runtime::gate::Gate;
 use crate::runtime::gate::probe::Answer;
+use crate::runtime::questions::Questions;
 use crate::runtime::source::{ApiWrite, Event, Source};
 use crate::runtime::status::{Announced, DaemonStatus, Layer2Services, OwnNode};
 use crate::runtime::turn::Turn;
@@ -88,6 +90,8 @@ pub struct ControlLoop {
     pub host_addresses: fn() -> io::Result<BTreeSet<IpAddr>>,
     /// Discards packets to unused addresses of announced aggregates.
     pub discards: Discards,
+    /// What the control socket asks.
+    pub questions: Questions,
     /// Publishes the daemon's status to probes, metrics and the control socket.
     pub status: watch::Sender<Arc<DaemonStatus>>,
 }
@@ -137,6 +141,7 @@ impl ControlLoop {
         let mut saved = self.saved.take();
         let has_saved = saved.as_ref().is_some_and(|saved| !saved.is_empty());
         let mut answers = self.gate.take_answers();
+        let mut questions = std::mem::take(&mut self.questions);
         let mut running = Running::new(self);
         let sync_deadline = Instant::now() + SYNC_TIMEOUT;
         let mut last_update = Instant::now();
@@ -156,6 +161,10 @@ impl ControlLoop {
                     None => return mode,
                 },
                 answer = next(&mut answers) => running.handle_answer(answer),
+                question = questions.next() => {
+                    running.answer(question);
+                    continue;
+                }
                 Ok(daemonset_gone) = &mut stop, if mode.is_none() => {
                     mode = Some(running.stop(daemonset_gone).await);
                     continue;

@@ -77,6 +77,7 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         interface_exists: |_| true,
         host_addresses: || Ok(BTreeSet::new()),
         discards: Discards::default(),
+        questions: Questions::default(),
         status: watch::channel(Arc::default()).0,
     };
     Leader {
