@@ -5,7 +5,9 @@ mod explain;
 mod first_announcements;
 mod floor;
 mod metrics_tls;
+mod reasons;
 mod roles;
+mod what_if;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
