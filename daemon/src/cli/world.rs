@@ -58,6 +58,10 @@ const LAYER2_STATUSES: &str = "/apis/metallb.io/v1beta1/servicel2statuses";
 const LAYER2_EVENTS: &str =
     "/api/v1/events?fieldSelector=reason%3DnodeAssigned%2Csource%3Dferrolb-layer2";
 
+const NO_WORKLOADS: &str = "ferrolb's workloads: none has the label \
+                            app.kubernetes.io/name=ferrolb, so nothing is announced; install it: \
+                            kubectl apply -f deploy/ferrolb.yaml";
+
 /// The label of ferrolb's own workloads.
 const OF_FERROLB: &str = "labelSelector=app.kubernetes.io/name%3Dferrolb";
 
@@ -125,19 +129,15 @@ impl LiveCluster {
             })
             .collect();
         let workloads = match workloads(&cluster).await {
-            Ok(workloads) => workloads,
+            Ok(workloads) => {
+                unseen.extend(workloads.is_empty().then(|| NO_WORKLOADS.to_owned()));
+                workloads
+            }
             Err(error) => {
                 unseen.push(format!("the arguments of ferrolb's workloads: {error:#}"));
                 Vec::new()
             }
         };
-        if workloads.is_empty() {
-            unseen.push(
-                "ferrolb's workloads: none has the label app.kubernetes.io/name=ferrolb, so \
-                 nothing is announced; install it: kubectl apply -f deploy/ferrolb.yaml"
-                    .to_owned(),
-            );
-        }
         Ok(Self {
             cluster,
             changes: snapshot.changes,

@@ -471,11 +471,15 @@ fn a_user_without_permissions_learns_which_ones_are_missing(rack: &Rack<'_>) -> 
         "can't see IPAddressPool:",
         "cannot list resource \"bgppeers\"",
         "the Role ferrolb-announcer-config of ferrolb may list them",
-        "can't see the sessions (BGPSessions)",
+        "cannot list resource \"deployments\"",
     ] {
         ensure!(errors.contains(expected), "{errors}");
     }
     ensure!(errors.contains(NAMESPACE), "{errors}");
+    ensure!(
+        !errors.contains("none has the label"),
+        "not known: {errors}"
+    );
     let text = String::from_utf8(answer.stdout)?;
     ensure!(
         text.contains("type LoadBalancer") && text.contains("endpoints"),

@@ -377,25 +377,33 @@ fn allocations() -> Vec<Case> {
             vec![requested("2001:db8:10::1")],
             vec![released()],
         ),
+        // A Service that has an address keeps it.
         case(
             "RequestUnparsable",
-            vec![requested("nonsense")],
+            new_web("nonsense", ""),
             vec![released()],
         ),
         case(
             "RequestedTwice",
-            vec![
-                patch("\"loadBalancerIP\":\"192.0.2.3\""),
-                requested("192.0.2.4"),
-            ],
+            new_web("192.0.2.4", "loadBalancerIP: 192.0.2.3,"),
             vec![released()],
         )
         .cleanup(vec![patch("\"loadBalancerIP\":null")]),
         case(
             "RequestFamilies",
-            vec![requested("192.0.2.3,192.0.2.4")],
+            new_web("192.0.2.3,192.0.2.4", ""),
             vec![released()],
         ),
+    ]
+}
+
+/// A Service without an address that requests this one.
+fn new_web(address: &str, spec: &str) -> Vec<Action> {
+    let metadata = format!("annotations: {{metallb.io/loadBalancerIPs: '{address}'}},");
+    let spec = format!("{CLUSTER} {spec}");
+    vec![
+        delete("web"),
+        Action::Apply(service("web", &metadata, &spec)),
     ]
 }
 

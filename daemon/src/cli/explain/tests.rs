@@ -348,7 +348,7 @@ fn the_owner_by_layer_2_is_what_objects_say_and_else_a_command_finds_it() {
         "involvedObject": { "kind": "Service", "namespace": namespace, "name": name },
         "source": { "host": "node-a" }, "lastTimestamp": "2026-01-01T00:00:00Z",
     });
-    let began = owner(&[], &[event.clone()]);
+    let began = owner(&[], std::slice::from_ref(&event));
     assert!(
         began.starts_with("node-a: began to announce it at 2026-01-01"),
         "{began}"
