@@ -121,5 +121,5 @@ fn a_class_and_exclusion_of_the_command_line_apply_to_both_plans() {
     };
     assert_eq!(lose(&[])[0], "default/contested");
     let nothing = Value::Array(Vec::new());
-    assert_eq!(lose(&["--lb-class", "example.com/nobody"]), nothing);
+    assert_eq!(lose(&["--lb-class", "example.com/no-service"]), nothing);
 }

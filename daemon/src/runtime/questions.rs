@@ -1,5 +1,5 @@
 //! Questions that the control loop answers from its own decisions. They are rare, so nothing is
-//! prepared for them: an answer is computed and put into words when somebody asks.
+//! prepared for them: an answer is computed and put into words when it is asked for.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) fn questions() -> (Asker, Questions) {
 }
 
 impl Questions {
-    /// The next question. Never returns if nobody can ask.
+    /// The next question. Never returns without an asker.
     pub(crate) async fn next(&mut self) -> Question {
         if let Some(questions) = &mut self.0
             && let Some(question) = questions.recv().await
@@ -97,10 +97,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_control_loop_that_has_ended_or_is_stalled_is_an_error() {
         let (asker, questions) = questions();
-        let late = asker.explain(web()).await.expect_err("nobody answers");
+        let late = asker.explain(web()).await.expect_err("no answer");
         assert!(late.contains("within 10 s"), "{late}");
         drop(questions);
-        let ended = asker.explain(web()).await.expect_err("nobody listens");
+        let ended = asker.explain(web()).await.expect_err("no listener");
         assert!(ended.contains("has ended"), "{ended}");
     }
 }

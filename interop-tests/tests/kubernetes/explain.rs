@@ -1,5 +1,5 @@
 //! `ferrolb explain` and `ferrolb plan --against live` on a live cluster, what the daemons answer
-//! about their own decisions, and the condition of Services that nobody announces.
+//! about their own decisions, and the condition of Services that no node announces.
 
 use std::process::Output;
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn explain_shows_sessions_and_daemons_answer_from_their_own_decisions() {
         rack.await_addresses("web")?;
         await_announced(&rack)?;
         a_daemon_explains_its_own_decision(&rack)?;
-        a_service_that_nobody_announces_has_a_condition_and_one_event(&mut rack)?;
+        a_service_that_no_node_announces_has_a_condition_and_one_event(&mut rack)?;
         a_lost_session_is_the_first_failing_step(&mut rack)
     });
 }
@@ -111,7 +111,7 @@ fn events(rack: &Rack<'_>, reason: &str) -> Result<usize> {
     Ok(list["items"].as_array().context("items")?.len())
 }
 
-fn a_service_that_nobody_announces_has_a_condition_and_one_event(
+fn a_service_that_no_node_announces_has_a_condition_and_one_event(
     rack: &mut Rack<'_>,
 ) -> Result<()> {
     ensure!(condition(rack)? == Value::Null, "announced from the start");
@@ -226,7 +226,7 @@ fn a_lost_session_is_the_first_failing_step(rack: &mut Rack<'_>) -> Result<()> {
     let own = format!("{:#}", own.err().context("it is not announced")?);
     ensure!(own.contains("SessionDown"), "{own}");
 
-    // Nobody observes the sessions of a node that is not Ready.
+    // No process observes the sessions of a node that is not Ready.
     let conditions = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
     let conditions = conditions.to_string();
     let patch = [
@@ -265,7 +265,7 @@ fn the_arguments_of_the_workloads_are_read_from_the_cluster(rack: &Rack<'_>) -> 
             rack,
             &[&["plan", "--against", "live", "-o", "json"], arguments].concat(),
         )?;
-        Ok(serde_json::from_slice(&answer.stdout).with_context(|| format!("{answer:?}"))?)
+        serde_json::from_slice(&answer.stdout).with_context(|| format!("{answer:?}"))
     };
     // Something must change for the plan to have an address: the same Service with another port.
     let file = rack.cp.admin_kubeconfig().with_file_name("classed.yaml");

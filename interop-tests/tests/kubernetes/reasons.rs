@@ -504,12 +504,12 @@ fn every_reason_code_has_a_case_or_a_reason_why_not() {
 }
 
 #[test]
-fn each_reason_of_the_decision_is_named_and_mended() {
+fn each_reason_of_the_decision_is_named_and_resolved() {
     walk("reasons", decisions());
 }
 
 #[test]
-fn each_reason_of_the_allocator_is_named_and_mended() {
+fn each_reason_of_the_allocator_is_named_and_resolved() {
     walk("allocations", allocations());
 }
 

@@ -285,7 +285,7 @@ fn the_session_is_the_first_failing_step_of_a_route_without_an_established_one()
 }
 
 #[test]
-fn a_session_that_nobody_observes_and_one_without_an_object_are_said_as_such() {
+fn a_session_that_no_process_observes_and_one_without_an_object_are_said_as_such() {
     let unknown = with_session("Unknown", None);
     assert_eq!(
         (unknown.announced, &*unknown.summary),

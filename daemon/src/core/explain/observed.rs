@@ -34,7 +34,7 @@ pub(super) enum Session<'a> {
     Established(&'a BgpSessionStatus),
     /// No router has them.
     Down(&'a BgpSessionStatus),
-    /// Nobody observes the session.
+    /// No process observes the session.
     Unknown(&'a BgpSessionStatus),
     /// There is no BGPSession.
     Missing,
@@ -184,7 +184,11 @@ mod tests {
             json!({ "involvedObject": { "kind": "Service", "namespace": "shop", "name": service },
                 "source": { "host": node }, "lastTimestamp": time })
         };
-        let status = |node: &str| json!({ "status": { "node": node, "serviceName": "web", "serviceNamespace": "shop" } });
+        let status = |node: &str| {
+            let mut status = json!({ "serviceName": "web", "serviceNamespace": "shop" });
+            status["node"] = json!(node);
+            json!({ "status": status })
+        };
         let mut observed = Observed::default();
         let web = ObjectName::new("shop", "web");
         assert!(observed.owners(&web).is_none(), "not looked at");

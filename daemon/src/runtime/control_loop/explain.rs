@@ -8,7 +8,7 @@ use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::questions::Question;
 
 impl Running {
-    /// Answers a question. Whoever asked may be gone.
+    /// Answers a question. The asker may be gone.
     pub(super) fn answer(&self, question: Question) {
         let Question { service, answer } = question;
         _ = answer.send(self.explain(&service));

@@ -7,7 +7,7 @@
 //! has no condition.
 //!
 //! A look at a service costs a decision for each node at worst, so a step looks at a limited
-//! number. Sessions have no part in it: nobody reads the BGPSessions of all nodes all the time.
+//! number. Sessions have no part in it: no process reads all BGPSessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

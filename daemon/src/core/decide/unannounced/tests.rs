@@ -117,7 +117,7 @@ fn reported(condition: &str, event: Option<&'static str>) -> [(String, Option<&'
 }
 
 #[test]
-fn a_service_that_nobody_announces_is_reported_once_and_its_return_as_well() {
+fn a_service_that_no_node_announces_is_reported_once_and_its_return_as_well() {
     let mut cluster = Cluster::new();
     assert_eq!(cluster.after(0), NOTHING);
     assert_eq!(

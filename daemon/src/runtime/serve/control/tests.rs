@@ -466,7 +466,7 @@ async fn an_explanation_has_the_session_of_each_route_and_bad_names_are_errors()
         question
             .answer
             .send(Ok(explanation))
-            .expect("somebody waits");
+            .expect("the server waits");
     });
     let explain = |service: &str| Request::Explain {
         service: service.to_owned(),
