@@ -25,6 +25,7 @@ pub mod testing {
     pub use crate::runtime::control_loop::ControlLoop;
     pub use crate::runtime::gate::Gate;
     pub use crate::runtime::panicked::{Panicked, catch as catch_panic, restore};
+    pub use crate::runtime::questions::Questions;
     pub use crate::runtime::serve::metrics::{describe as metrics, render as render_metrics};
     pub use crate::runtime::source::{Event, SessionChannels, Source, api_writes, status_writes};
     pub use crate::runtime::status::{DaemonStatus, Layer2Services};

@@ -74,3 +74,52 @@ fn a_change_that_withdraws_exits_with_3_and_one_that_does_not_with_0() {
     let neither = ferrolb(&["plan"]);
     assert_eq!(neither.status.code(), Some(2), "a usage error");
 }
+
+#[test]
+fn an_api_server_that_does_not_answer_is_an_error_with_a_command_that_shows_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = folder.path().join("kubeconfig");
+    let text = "{apiVersion: v1, kind: Config, current-context: lab,
+        clusters: [{name: lab, cluster: {server: 'http://127.0.0.1:1'}}],
+        users: [{name: lab, user: {}}],
+        contexts: [{name: lab, context: {cluster: lab, user: lab}}]}";
+    std::fs::write(&kubeconfig, text).expect("written");
+    let kubeconfig = kubeconfig.display().to_string();
+    let explain: &[&str] = &["explain", "svc", "web"];
+    for command in [explain, &["plan", "--against", "live", "--lose", "node-a"]] {
+        let answer = ferrolb(&[command, &["--kubeconfig", &kubeconfig]].concat());
+        assert_eq!(answer.status.code(), Some(1));
+        let error = String::from_utf8_lossy(&answer.stderr);
+        for word in ["can't read the cluster", "kubectl get --raw /readyz"] {
+            assert!(error.contains(word), "{command:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_class_and_exclusion_of_the_command_line_apply_to_both_plans() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = folder.path().join("before");
+    std::fs::create_dir(&before).expect("a folder");
+    for name in ["base.yaml", "withheld.yaml"] {
+        std::fs::copy(case(name), before.join(name)).expect("copied");
+    }
+    let before = before.display().to_string();
+    let lose = |arguments: &[&str]| {
+        let command = [
+            "plan",
+            "--against",
+            &before,
+            "--lose",
+            "node-a",
+            "-o",
+            "json",
+        ];
+        let answer = ferrolb(&[&command[..], arguments].concat());
+        let difference: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
+        difference["lost"].clone()
+    };
+    assert_eq!(lose(&[])[0], "default/contested");
+    let nothing = Value::Array(Vec::new());
+    assert_eq!(lose(&["--lb-class", "example.com/no-service"]), nothing);
+}

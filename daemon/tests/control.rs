@@ -175,6 +175,20 @@ fn commands_show_the_sessions_of_a_running_daemon() {
     );
     assert!(routes[0]["sent_seconds_ago"].as_u64().expect("a number") < 60);
 
+    let explained = output_of(&socket, &["explain", "svc", "web"]);
+    for word in [
+        "Service default/web on node-a: 1 address announced by BGP from this node",
+        "node-a → stranger, tor: 192.0.2.0/32",
+        "node-a → stranger: SessionDown:",
+        "$ ferrolb peer stranger",
+        "node-a → tor: Established for",
+    ] {
+        assert!(explained.contains(word), "{word} is not in {explained}");
+    }
+    let unknown = ask(&socket, &["explain", "svc", "shop/web"]);
+    let error = String::from_utf8_lossy(&unknown.stderr);
+    assert!(error.contains("did you mean default/web?"), "{error}");
+
     let peer = output_of(&socket, &["peer", "tor"]);
     for word in [
         "OPEN sent",
@@ -212,6 +226,10 @@ fn commands_show_the_sessions_of_a_running_daemon() {
     for word in ["Connect → OpenSent", "session up: AS 64513", "maintenance"] {
         assert!(log.contains(word), "{word} is not in {log}");
     }
+    let lost = ask(&socket, &["explain", "svc", "default/web", "-o", "json"]);
+    assert_eq!(lost.status.code(), Some(1));
+    let lost: Value = serde_json::from_slice(&lost.stdout).expect("JSON");
+    assert_eq!(lost["summary"], "not announced: SessionDown");
     // An empty result is still a JSON list.
     until(&socket, &["routes", "-o", "json"], |text| {
         serde_json::from_str::<Vec<Value>>(text).is_ok_and(|routes| routes.is_empty())

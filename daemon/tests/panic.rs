@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use ferrolb::testing::{
     Announcer, Change, ControlLoop, DaemonStatus, Discards, Event as Delivered, Gate, Kind,
-    Panicked, RawObject, SessionChannels, Source, StateDir, StateWriter, api_writes, catch_panic,
-    log_panic, restore, status_writes,
+    Panicked, Questions, RawObject, SessionChannels, Source, StateDir, StateWriter, api_writes,
+    catch_panic, log_panic, restore, status_writes,
 };
 use ferrolb_bgp::fsm::{Cause, Event, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::speaker::{self, Handle, SpeakerOptions};
@@ -106,6 +106,7 @@ impl Scene {
             interface_exists: exists,
             host_addresses: speaker::host_addresses,
             discards: Discards::default(),
+            questions: Questions::default(),
             status: report_in,
         };
         let (events, delivered) = mpsc::channel(64);

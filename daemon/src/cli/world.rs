@@ -1,6 +1,7 @@
 //! What a command explains or predicts: a cluster, or manifests instead of one.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -8,9 +9,11 @@ use serde_json::Value;
 
 use super::block_on;
 use super::workload_flags::{common_flags, index_with};
+use crate::core::api::{Kind, bgp_session};
 use crate::core::config::CONFIG_NAMESPACE;
-use crate::core::explain::Explainer;
+use crate::core::explain::{Explainer, Observed};
 use crate::core::index::Index;
+use crate::core::index::change::Change;
 use crate::core::plan::fill;
 use crate::runtime::source::kube::{Cluster, Snapshot};
 use crate::runtime::source::manifests::{Loader, changes};
@@ -50,6 +53,27 @@ pub(super) struct Objects {
     pub unseen: Vec<String>,
 }
 
+/// What was read of a cluster.
+pub(super) struct LiveCluster {
+    cluster: Cluster,
+    /// The objects, as an index takes them.
+    pub changes: Vec<Change>,
+    /// The arguments of ferrolb's workloads that decisions depend on.
+    pub flags: BTreeSet<String>,
+    /// What could not be read, so that the answer may be incomplete.
+    pub unseen: Vec<String>,
+}
+
+/// All of MetalLB's objects that name the owner of a Service.
+const LAYER2_STATUSES: &str = "/apis/metallb.io/v1beta1/servicel2statuses";
+/// The Events of nodes that began to announce by layer 2.
+const LAYER2_EVENTS: &str =
+    "/api/v1/events?fieldSelector=reason%3DnodeAssigned%2Csource%3Dferrolb-layer2";
+
+const NO_WORKLOADS: &str = "ferrolb's workloads: none has the label \
+                            app.kubernetes.io/name=ferrolb, so nothing is announced; install it: \
+                            kubectl apply -f deploy/ferrolb.yaml";
+
 /// The label of ferrolb's own workloads.
 pub(super) const OF_FERROLB: &str = "labelSelector=app.kubernetes.io/name%3Dferrolb";
 
@@ -59,13 +83,12 @@ impl WorldArgs {
     /// # Errors
     /// There is no kubeconfig, the API server does not answer, or there are no manifests.
     pub(super) fn read(&self) -> Result<World> {
-        let Objects { index, unseen } = self.read_objects()?;
-        let explainer = if self.names_manifests() {
-            Explainer::of_manifests(index)
-        } else {
-            Explainer::of_cluster(index)
-        };
-        Ok(World { explainer, unseen })
+        if self.names_manifests() {
+            let Objects { index, unseen } = self.manifests()?;
+            let explainer = Explainer::of_manifests(index);
+            return Ok(World { explainer, unseen });
+        }
+        block_on(self.of_cluster())
     }
 
     /// Reads the objects alone.
@@ -76,7 +99,15 @@ impl WorldArgs {
         if self.names_manifests() {
             return self.manifests();
         }
-        block_on(self.of_cluster())
+        let live = block_on(LiveCluster::read(
+            self.kubeconfig.as_deref(),
+            self.context.as_deref(),
+            &self.config_namespace,
+        ))?;
+        Ok(Objects {
+            index: fill(index_with(&live.flags), live.changes),
+            unseen: live.unseen,
+        })
     }
 
     /// Whether manifests are read instead of a cluster.
@@ -113,31 +144,118 @@ impl WorldArgs {
         Ok(Objects { index, unseen })
     }
 
-    async fn of_cluster(&self) -> Result<Objects> {
+    async fn of_cluster(&self) -> Result<World> {
         let kubeconfig = self.kubeconfig.as_deref();
-        let cluster = Cluster::connect_to(kubeconfig, self.context.as_deref()).await?;
-        let snapshot = Snapshot::without_secrets(&cluster, &self.config_namespace).await?;
+        let context = self.context.as_deref();
+        let live = LiveCluster::read(kubeconfig, context, &self.config_namespace).await?;
+        let index = fill(index_with(&live.flags), live.changes);
+        let mut unseen = live.unseen;
+        let observed = observed(&live.cluster, &index, &mut unseen).await;
+        Ok(World {
+            explainer: Explainer::of_cluster(index, observed),
+            unseen,
+        })
+    }
+}
+
+impl LiveCluster {
+    /// Reads what decisions depend on. Passwords are not needed.
+    ///
+    /// # Errors
+    /// There is no kubeconfig, or the API server does not answer.
+    pub(super) async fn read(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+        namespaces: &[String],
+    ) -> Result<Self> {
+        let cluster = Cluster::connect_to(kubeconfig, context).await?;
+        let snapshot = Snapshot::without_secrets(&cluster, namespaces).await?;
         let mut unseen: Vec<String> = snapshot
             .unreadable
             .iter()
-            .map(|(kind, message)| format!("{}: {message}", kind.full_name()))
+            .map(|(kind, message)| {
+                let (name, role) = (kind.full_name(), role_of(*kind));
+                format!("{name}: {message}; the {role} of ferrolb may list them")
+            })
             .collect();
         let workloads = match workloads(&cluster).await {
-            Ok(workloads) => workloads,
+            Ok(workloads) => {
+                unseen.extend(workloads.is_empty().then(|| NO_WORKLOADS.to_owned()));
+                workloads
+            }
             Err(error) => {
                 unseen.push(format!("the arguments of ferrolb's workloads: {error:#}"));
                 Vec::new()
             }
         };
-        if workloads.is_empty() {
-            unseen.push(
-                "ferrolb's workloads: none has the label app.kubernetes.io/name=ferrolb, so \
-                 nothing is announced; install it: kubectl apply -f deploy/ferrolb.yaml"
-                    .to_owned(),
-            );
+        Ok(Self {
+            cluster,
+            changes: snapshot.changes,
+            flags: common_flags(&workloads),
+            unseen,
+        })
+    }
+}
+
+/// A role of `deploy/manifests/2-rbac.yaml` with the permission to list a kind.
+const fn role_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::L2Advertisement | Kind::FerrolbL2Advertisement => "Role ferrolb-layer2-config",
+        kind if kind.is_configuration() => "Role ferrolb-announcer-config",
+        _ => "ClusterRole ferrolb-announcer",
+    }
+}
+
+/// What objects say about sessions and owners. Each list is read only if the configuration has
+/// something to do with it.
+async fn observed(cluster: &Cluster, index: &Index, unseen: &mut Vec<String>) -> Observed {
+    let mut observed = Observed::default();
+    if !index.config().peers.is_empty() {
+        let path = format!("/apis/{}/{}", Kind::OWN_API_VERSION, bgp_session::PLURAL);
+        match listed(cluster, &path).await {
+            Ok(objects) => {
+                let invalid = observed.add_sessions(&objects).into_iter();
+                unseen.extend(invalid.map(|name| {
+                    format!("BGPSession {name}: its status is that of another version of ferrolb")
+                }));
+            }
+            Err(why) => unseen.push(format!("the sessions (BGPSessions): {why}")),
         }
-        let index = fill(index_with(&common_flags(&workloads)), snapshot.changes);
-        Ok(Objects { index, unseen })
+    }
+    if !index.config().layer2_advertisements.is_empty() {
+        // Only clusters with --metallb-status or MetalLB have them.
+        match cluster.get(LAYER2_STATUSES).await {
+            Ok(list) => observed.add_layer2_statuses(&items(list)),
+            Err(error) => unseen.push(format!("the owners (ServiceL2Statuses): {error:#}")),
+        }
+        match listed(cluster, LAYER2_EVENTS).await {
+            Ok(objects) => observed.add_layer2_events(&objects),
+            Err(why) => unseen.push(format!("the owners (Events of Services): {why}")),
+        }
+    }
+    observed
+}
+
+/// The objects at a path, or why they can't be seen.
+async fn listed(cluster: &Cluster, path: &str) -> std::result::Result<Vec<Value>, String> {
+    match cluster.get(path).await {
+        Ok(Some(list)) => Ok(items(Some(list))),
+        Ok(None) => Err(
+            "the API server does not have the kind; install it: ferrolb crds | \
+                         kubectl apply -f -"
+                .to_owned(),
+        ),
+        Err(error) => Err(format!("{error:#}")),
+    }
+}
+
+fn items(list: Option<Value>) -> Vec<Value> {
+    match list {
+        Some(mut list) => list["items"]
+            .as_array_mut()
+            .map(std::mem::take)
+            .unwrap_or_default(),
+        None => Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod control_loop;
 pub(crate) mod gate;
 pub(crate) mod metallb_status;
 pub(crate) mod panicked;
+pub(crate) mod questions;
 pub(crate) mod role;
 pub(crate) mod serve;
 pub(crate) mod source;

@@ -28,7 +28,13 @@ const STALL_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default)]
 pub struct Announced(Arc<Mutex<AnnouncedServices>>);
 
-type AnnouncedServices = BTreeMap<Arc<ObjectName>, AnnouncedService>;
+#[derive(Debug, Default)]
+struct AnnouncedServices {
+    announced: BTreeMap<Arc<ObjectName>, AnnouncedService>,
+    /// The other services that were decided, with the first reason why nothing of them is
+    /// announced.
+    withheld: BTreeMap<Arc<ObjectName>, Reason>,
+}
 
 #[derive(Debug)]
 struct AnnouncedService {
@@ -40,17 +46,14 @@ struct AnnouncedService {
 impl Announced {
     /// Updates the given services. Every prefix that a decision contributes to has a route.
     pub fn update(&self, index: &Index, node_routes: &NodeRoutes, services: &BTreeSet<ObjectName>) {
-        let mut announced = self.lock();
-        let any = announced.values().next();
+        let mut all = self.lock();
+        let any = all.announced.values().next();
         let mut last = any.map(|service| service.peers.clone()).unwrap_or_default();
         for name in services {
-            announced.remove(name);
+            all.announced.remove(name);
+            all.withheld.remove(name);
             if let Some((name, decision)) = node_routes.decisions().get_key_value(name) {
-                let addresses = addresses(index, name, decision, |_| true);
-                if !addresses.is_empty() {
-                    let peers = peers(decision, |_| true, &mut last);
-                    announced.insert(name.clone(), AnnouncedService { addresses, peers });
-                }
+                all.add(index, name, decision, |_| true, &mut last);
             }
         }
     }
@@ -63,19 +66,17 @@ impl Announced {
         has_route: impl Fn(&IpNet) -> bool,
     ) {
         let mut last = Arc::default();
-        let services = node_routes.decisions().iter().map(|(name, decision)| {
-            let addresses = addresses(index, name, decision, &has_route);
-            let peers = peers(decision, &has_route, &mut last);
-            (name.clone(), AnnouncedService { addresses, peers })
-        });
-        let announced = services.filter(|(_, service)| !service.addresses.is_empty());
-        *self.lock() = announced.collect();
+        let mut all = AnnouncedServices::default();
+        for (name, decision) in node_routes.decisions() {
+            all.add(index, name, decision, &has_route, &mut last);
+        }
+        *self.lock() = all;
     }
 
     /// All services with their addresses.
     pub fn services(&self) -> Vec<(Arc<ObjectName>, Box<[IpAddr]>)> {
         let services = self.lock();
-        let services = services.iter();
+        let services = services.announced.iter();
         services
             .map(|(name, service)| (name.clone(), service.addresses.clone()))
             .collect()
@@ -84,16 +85,40 @@ impl Announced {
     /// All services with the BGPPeers that they are announced to, sorted.
     pub(crate) fn peers(&self) -> Vec<AnnouncedTo> {
         let services = self.lock();
-        let services = services.iter();
+        let services = services.announced.iter();
         services
             .map(|(name, service)| (name.clone(), service.peers.clone()))
             .collect()
     }
 
+    /// The addresses of one service that are announced.
+    pub(crate) fn addresses_of(&self, name: &ObjectName) -> Box<[IpAddr]> {
+        let services = self.lock();
+        let service = services.announced.get(name);
+        service.map_or_else(Box::default, |service| service.addresses.clone())
+    }
+
+    /// The number of services that are announced.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().announced.len()
+    }
+
+    /// The number of services of which nothing is announced over BGP, by the first reason.
+    pub(crate) fn withheld(&self) -> BTreeMap<Reason, usize> {
+        let mut counts = BTreeMap::new();
+        for reason in self.lock().withheld.values() {
+            *counts.entry(*reason).or_default() += 1;
+        }
+        counts
+    }
+
     /// Those of the given services that are announced, with their addresses.
     pub(crate) fn of(&self, names: &BTreeSet<ObjectName>) -> Vec<(Arc<ObjectName>, Box<[IpAddr]>)> {
         let services = self.lock();
-        let known = names.iter().filter_map(|name| services.get_key_value(name));
+        let announced = &services.announced;
+        let known = names
+            .iter()
+            .filter_map(|name| announced.get_key_value(name));
         known
             .map(|(name, service)| (name.clone(), service.addresses.clone()))
             .collect()
@@ -102,6 +127,31 @@ impl Announced {
     /// A panic while one entry changed leaves the others valid.
     fn lock(&self) -> MutexGuard<'_, AnnouncedServices> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AnnouncedServices {
+    /// Adds a service. `last` is the list of BGPPeers of another one, which is shared if it is
+    /// equal.
+    fn add(
+        &mut self,
+        index: &Index,
+        name: &Arc<ObjectName>,
+        decision: &Decision,
+        has_route: impl Fn(&IpNet) -> bool,
+        last: &mut Arc<[Arc<str>]>,
+    ) {
+        let addresses = addresses(index, name, decision, &has_route);
+        if !addresses.is_empty() {
+            let peers = peers(decision, &has_route, last);
+            let service = AnnouncedService { addresses, peers };
+            self.announced.insert(name.clone(), service);
+            return;
+        }
+        let mut verdicts = decision.verdicts.iter();
+        if let Some(verdict) = verdicts.find(|verdict| verdict.reason != Reason::Announced) {
+            self.withheld.insert(name.clone(), verdict.reason);
+        }
     }
 }
 
@@ -315,6 +365,9 @@ pub struct DaemonStatus {
     pub metallb_speaker: Option<String>,
     /// Number of Services that fewer nodes announce than `minAnnouncers` says; the leader knows.
     pub below_floor: usize,
+    /// Number of Services that have an address and that no node announces, by the code of the
+    /// reason; the leader knows.
+    pub unannounced: BTreeMap<&'static str, usize>,
     /// The Node of this process, if it exists.
     pub own_node: Option<OwnNode>,
     /// Number of changes applied.

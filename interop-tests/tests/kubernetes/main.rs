@@ -5,8 +5,10 @@ mod explain;
 mod first_announcements;
 mod floor;
 mod metrics_tls;
+mod reasons;
 mod roles;
 mod status;
+mod what_if;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -14,6 +15,8 @@ use crate::core;
 use crate::core::api::ObjectName;
 use crate::core::explain::{Explanation, Step, Verdict};
 use crate::core::printable::printable;
+use crate::runtime::serve::control::Request;
+use crate::runtime::serve::control::client::Client;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,10 +27,12 @@ Examples:
   ferrolb explain pool production       what is left of it, who uses it
   ferrolb explain svc shop/web -f manifests/
                                         from manifests, without a cluster
+  ferrolb explain svc shop/web --socket /run/ferrolb/ferrolb.sock
+                                        what the daemon on this host decided for its node
   ferrolb explain svc shop/web -o json | jq '.steps[] | select(.verdict == \"withheld\")'
 
-It reads the cluster with your kubeconfig, and repeats the decisions of the daemons. It exits with 1
-if nothing is announced.";
+It reads the cluster with your kubeconfig, repeats the decisions of the daemons, and shows the
+sessions and owners that objects of the cluster name. It exits with 1 if nothing is announced.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -45,6 +50,10 @@ enum Subject {
         /// The Service: NAMESPACE/NAME, or NAME in the namespace default.
         #[arg(value_name = "NAMESPACE/NAME")]
         service: String,
+        /// Ask the daemon on this host, which answers from its own decision about this node, over
+        /// its control socket.
+        #[arg(long, value_name = "PATH", conflicts_with_all = ["paths", "kubeconfig"])]
+        socket: Option<PathBuf>,
         #[command(flatten)]
         common: CommonArgs,
     },
@@ -88,10 +97,20 @@ struct CommonArgs {
 }
 
 impl Subject {
+    /// The control socket of the daemon that is asked instead.
+    fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Service { socket, .. } => socket.as_deref(),
+            _ => None,
+        }
+    }
+
     fn split(&self) -> (core::explain::Subject, &CommonArgs) {
         use core::explain::Subject as Explained;
         match self {
-            Self::Service { service, common } => {
+            Self::Service {
+                service, common, ..
+            } => {
                 let parts = service.split_once('/');
                 let (namespace, name) = parts.unwrap_or(("default", service));
                 (Explained::Service(ObjectName::new(namespace, name)), common)
@@ -105,12 +124,21 @@ impl Subject {
 }
 
 pub(super) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let socket = args.subject.socket();
     let (subject, args) = args.subject.split();
-    let world = args.world.read()?;
-    for line in &world.unseen {
-        eprintln!("ferrolb: can't see {}", printable(line));
-    }
-    let explanation = world.explainer.explain(&subject)?;
+    let explanation = match (&subject, socket) {
+        (core::explain::Subject::Service(service), Some(path)) => {
+            let service = service.to_string();
+            Client::connect(path)?.ask(&Request::Explain { service })?
+        }
+        _ => {
+            let world = args.world.read()?;
+            for line in &world.unseen {
+                eprintln!("ferrolb: can't see {}", printable(line));
+            }
+            world.explainer.explain(&subject)?
+        }
+    };
     match args.output {
         Output::Json => json(&explanation)?,
         Output::Table => print(&text(&explanation)?)?,

@@ -2,6 +2,7 @@
 
 mod what_if;
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::Args;
 
 use self::what_if::WhatIfArgs;
 use super::output::{Style, json, or_dash, print, table};
+use super::workload_flags::index_with;
 use super::{ManifestArgs, Output};
 use crate::core::api::Kind;
 use crate::core::config::CONFIG_NAMESPACE;
@@ -48,10 +50,12 @@ pub(super) struct PlanArgs {
     #[command(flatten)]
     what_if: WhatIfArgs,
     /// Announce also from nodes with the label
-    /// node.kubernetes.io/exclude-from-external-load-balancers.
+    /// node.kubernetes.io/exclude-from-external-load-balancers. With --against live it need not be
+    /// given: the arguments of ferrolb's workloads say it.
     #[arg(long)]
     ignore_exclude_lb: bool,
-    /// Allocate for Services with this spec.loadBalancerClass instead of those without one.
+    /// Allocate for Services with this spec.loadBalancerClass instead of those without one. With
+    /// --against live the default is that of ferrolb's workloads.
     #[arg(long, value_name = "CLASS")]
     lb_class: Option<String>,
     /// Output format: tables for people or JSON for programs.
@@ -60,10 +64,17 @@ pub(super) struct PlanArgs {
 }
 
 impl PlanArgs {
-    fn index(&self) -> Index {
-        Index::for_prediction()
-            .ignoring_exclusion(self.ignore_exclude_lb)
-            .in_charge_of(self.lb_class.as_deref())
+    /// The flags of a daemon that has those of workloads, and of the command line those that are
+    /// given.
+    fn flags_beside(&self, mut workloads: BTreeSet<String>) -> BTreeSet<String> {
+        if let Some(class) = &self.lb_class {
+            workloads.retain(|flag| !flag.starts_with("--lb-class="));
+            workloads.insert(format!("--lb-class={class}"));
+        }
+        if self.ignore_exclude_lb {
+            workloads.insert("--ignore-exclude-lb".to_owned());
+        }
+        workloads
     }
 }
 
@@ -89,7 +100,8 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         }
         anyhow::bail!("{}", files.nothing_found());
     }
-    let plan = plan_manifests(&manifests, &args.config_namespace, args.index());
+    let index = index_with(&args.flags_beside(BTreeSet::new()));
+    let plan = plan_manifests(&manifests, &args.config_namespace, index);
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {

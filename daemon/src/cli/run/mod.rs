@@ -33,6 +33,7 @@ use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file};
 use crate::runtime::announce::state_file::{SavedState, StateDir, StateWriter};
 use crate::runtime::control_loop::ControlLoop;
 use crate::runtime::panicked::{self, Panicked};
+use crate::runtime::questions::{Asker, questions};
 use crate::runtime::role::Role;
 use crate::runtime::serve::control::server::{ControlService, Socket};
 use crate::runtime::serve::control::{DEFAULT_SOCKET, LAYER2_SOCKET};
@@ -227,12 +228,20 @@ impl Listeners {
         Ok(Self { metrics, control })
     }
 
-    fn serve(self, serving: &tokio::runtime::Handle, served: Served, tls: Option<Tls>) {
+    fn serve(
+        self,
+        serving: &tokio::runtime::Handle,
+        served: Served,
+        asker: Asker,
+        tls: Option<Tls>,
+    ) {
         if let Some(socket) = self.control {
             serving.spawn(socket.serve(ControlService {
                 engine: served.engine.clone(),
                 layer2: served.layer2.clone(),
                 status: served.status.clone(),
+                asker,
+                node: served.node.clone(),
             }));
         }
         serving.spawn(http::serve(self.metrics, served, tls));
@@ -293,6 +302,7 @@ impl Daemon {
         let sessions = parts.map(|((engine, events), objects)| {
             publish_sessions(&node, (engine, events), status.clone(), objects, random())
         });
+        let (asker, questions) = questions();
         let control_loop = ControlLoop {
             kinds: args.kinds(),
             announcer,
@@ -307,6 +317,7 @@ impl Daemon {
             interface_exists: host.interface_exists,
             host_addresses: speaker::host_addresses,
             discards: Discards::by_kernel(),
+            questions,
             status: status_in,
         };
         tracing::info!(
@@ -323,7 +334,7 @@ impl Daemon {
             node: node.clone(),
             access,
         };
-        listeners.serve(serving, served, tls);
+        listeners.serve(serving, served, asker, tls);
         let daemon = Self {
             started,
             node,

@@ -52,6 +52,26 @@ pub(crate) struct ServicePort {
 pub(crate) struct ServiceStatus {
     /// The addresses of the service.
     pub load_balancer: LoadBalancerStatus,
+    /// What programs say about it.
+    #[serde(deserialize_with = "null_as_default")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ServiceCondition>,
+}
+
+/// `Service.status.conditions[]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ServiceCondition {
+    /// What it is about.
+    pub r#type: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: String,
 }
 
 /// `Service.status.loadBalancer`.

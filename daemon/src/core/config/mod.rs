@@ -257,6 +257,16 @@ impl ConfigObjects {
         self.absent.insert(kind, message);
     }
 
+    /// Whether the kind is refused.
+    pub(crate) fn is_unreadable(&self, kind: Kind) -> bool {
+        self.unreadable.contains_key(&kind)
+    }
+
+    /// Whether the process only allocates.
+    pub(crate) const fn are_for_allocation_only(&self) -> bool {
+        self.for_allocation_only
+    }
+
     /// Whether the source doesn't know the kind.
     pub(crate) fn is_absent(&self, kind: Kind) -> bool {
         self.absent.contains_key(&kind)
@@ -298,20 +308,12 @@ impl ConfigObjects {
         Arc::new(config)
     }
 
-    /// Compiles who announces, if an advertisement has a floor ([`Advertisement::min_announcers`]),
-    /// for a process that only allocates. Announcers report the errors.
+    /// Compiles who announces, for a process that only allocates: its leader reports services that
+    /// too few nodes announce, or none. Announcers report the errors.
     fn compile_announcers(&mut self, config: &mut Config) {
         let problems = std::mem::take(&mut config.problems);
         self.compile_advertisements(&Aliases::new(), config);
-        if config
-            .advertisements
-            .values()
-            .any(|ad| ad.min_announcers > 1)
-        {
-            self.compile_peers(config);
-        } else {
-            config.advertisements.clear();
-        }
+        self.compile_peers(config);
         config.problems = problems;
     }
 

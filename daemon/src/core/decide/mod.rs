@@ -14,6 +14,7 @@ pub(crate) mod peer_config;
 pub(crate) mod reason;
 mod recent;
 mod selection;
+pub(crate) mod unannounced;
 pub(crate) mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};

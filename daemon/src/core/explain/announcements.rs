@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{Concerned, Groups, Listed};
-use super::{Explainer, Stage, Step, count, list};
+use super::observed::OwnerSource;
+use super::{Explainer, Stage, Step, Verdict as StepVerdict, count, list};
+use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::layer2::excluded_nodes;
 use crate::core::decide::{Decision, Offer, Reason, Verdict, decide};
 use crate::core::model::Service;
@@ -15,11 +17,18 @@ pub(super) struct Announced {
     nodes: BTreeSet<String>,
     peers: BTreeSet<String>,
     candidates: BTreeSet<String>,
+    /// The code of the first session that some route needs and that is not established.
+    failed_session: Option<String>,
 }
 
 impl Announced {
     pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.candidates.is_empty()
+    }
+
+    /// Why routers lack routes that nodes decided to announce.
+    pub(super) fn failed_session(&self) -> Option<String> {
+        self.failed_session.clone()
     }
 
     /// `announced by BGP from 2 nodes to 1 router`. None: not announced.
@@ -42,12 +51,18 @@ impl Explainer {
     /// The steps about BGP of one service.
     pub(super) fn bgp_steps(&self, service: &Service, announced: &mut Announced) -> Vec<Step> {
         let mut routes: BTreeMap<(BTreeSet<String>, String), BTreeSet<String>> = BTreeMap::new();
+        let mut sessions: BTreeSet<(&str, String)> = BTreeSet::new();
         let mut groups = Groups::default();
         for (name, node) in self.index.nodes() {
             let decision = decide(&self.index, name, Some(node), service);
             for (text, peers) in routes_of(&decision) {
-                announced.nodes.insert(name.clone());
-                announced.peers.extend(peers.iter().cloned());
+                for peer in &peers {
+                    sessions.insert((name.as_str(), peer.clone()));
+                    if self.reaches(name, peer) {
+                        announced.nodes.insert(name.clone());
+                        announced.peers.insert(peer.clone());
+                    }
+                }
                 let nodes = routes.entry((peers, text)).or_default();
                 nodes.insert(name.clone());
             }
@@ -57,15 +72,20 @@ impl Explainer {
                 listed: Listed::Nodes,
             };
             for verdict in withheld(&decision) {
-                groups.add(self, Stage::Bgp, concerned, verdict);
+                groups.add(&self.index, Stage::Bgp, concerned, verdict);
             }
         }
+        let sessions = sessions.iter().map(|(node, peer)| (*node, peer.as_str()));
+        let sessions = self.session_steps(sessions);
+        let mut failed = sessions.iter();
+        let failed = failed.find(|step| step.verdict == StepVerdict::Withheld);
+        announced.failed_session = failed.and_then(|step| step.reason.clone());
         let routes = routes.into_iter().map(|((peers, text), nodes)| Step {
             nodes,
             peers,
             ..Step::ok(Stage::Bgp, text)
         });
-        routes.chain(groups.into_steps()).collect()
+        routes.chain(sessions).chain(groups.into_steps()).collect()
     }
 
     /// The steps about layer 2 of one service.
@@ -86,10 +106,36 @@ impl Explainer {
             let step = Step::ok(Stage::Layer2, text);
             steps.push(Step { nodes, ..step });
         }
+        if !steps.is_empty() {
+            steps.extend(self.owner_step(service));
+        }
         let mut groups = Groups::default();
         self.add_withheld_by_layer2(service, Listed::Nodes, &mut groups);
         steps.extend(groups.into_steps());
         steps
+    }
+
+    /// The node that announces a service by layer 2, as far as objects of the API say it. None if
+    /// they were not looked at.
+    fn owner_step(&self, service: &Service) -> Option<Step> {
+        let owners: Vec<_> = self.observed.owners(&service.name)?.collect();
+        let text = match owners.first() {
+            None => "no object of the API names the owner: ferrolb l2 on a node does".to_owned(),
+            Some((_, OwnerSource::Status)) => "announces it, says its ServiceL2Status".to_owned(),
+            Some((_, OwnerSource::Event(time))) => format!(
+                "began to announce it at {time}, says its Event; a failover writes none: ferrolb \
+                 l2 on a node names the owner"
+            ),
+        };
+        let address = service.addresses().first();
+        let command = address.map(|address| {
+            format!("kubectl exec -n {CONFIG_NAMESPACE} ds/ferrolb-layer2 -- /ferrolb l2 {address}")
+        });
+        let nodes = owners.into_iter().map(|(node, _)| node.clone());
+        Some(Step {
+            nodes: nodes.collect(),
+            ..Step::ok(Stage::Owner, text).with_command(command)
+        })
     }
 
     /// Why nodes are no candidates for a service.
@@ -117,7 +163,7 @@ impl Explainer {
                 node,
                 listed,
             };
-            groups.add(self, Stage::Layer2, concerned, &verdict);
+            groups.add(&self.index, Stage::Layer2, concerned, &verdict);
         }
     }
 }

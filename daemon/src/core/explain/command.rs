@@ -3,19 +3,24 @@
 use super::{Explainer, Stage, list};
 use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::decide::{Reason, Verdict};
+use crate::core::index::Index;
 use crate::core::model::Service;
 use crate::core::model::annotations::EXCLUDE_LABEL;
 
 impl Explainer {
     /// `kubectl edit` of an object, or of the ConfigMap that means it.
     pub(super) fn edit(&self, object: &ObjectKey) -> String {
-        let object = self.index.config().sources.origin(object);
-        let ObjectName { namespace, name } = &object.name;
-        format!(
-            "kubectl edit -n {namespace} {} {name}",
-            resource(object.kind)
-        )
+        edit(&self.index, object)
     }
+}
+
+fn edit(index: &Index, object: &ObjectKey) -> String {
+    let object = index.config().sources.origin(object);
+    let ObjectName { namespace, name } = &object.name;
+    format!(
+        "kubectl edit -n {namespace} {} {name}",
+        resource(object.kind)
+    )
 }
 
 /// `kubectl get` of a kind in one or in all namespaces, and in both API groups.
@@ -36,7 +41,7 @@ fn resource(kind: Kind) -> String {
 
 /// For a reason of a node, or of a node and a BGPPeer.
 pub(super) fn of_verdict(
-    explainer: &Explainer,
+    index: &Index,
     stage: Stage,
     service: &Service,
     node: &str,
@@ -74,7 +79,7 @@ pub(super) fn of_verdict(
         Reason::NoPeer => get_in(Kind::BgpPeer, None),
         Reason::PeerRefused | Reason::FamilyNotCarried => {
             let peer = verdict.peer.as_deref()?;
-            explainer.edit(&explainer.index.config().peers.get(peer)?.object)
+            edit(index, &index.config().peers.get(peer)?.object)
         }
         Reason::NoNextHop => format!("kubectl get node {node} -o yaml"),
         Reason::AddressConflict => {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Explainer, Stage, Step, command};
+use super::{Stage, Step, command};
 use crate::core::decide::{Detail, Reason, Verdict};
+use crate::core::index::Index;
 use crate::core::model::Service;
 
 /// The steps, by stage, reason and text.
@@ -34,7 +35,7 @@ impl Groups {
     /// Adds a verdict that withholds something.
     pub(super) fn add(
         &mut self,
-        explainer: &Explainer,
+        index: &Index,
         stage: Stage,
         concerned: Concerned<'_>,
         verdict: &Verdict,
@@ -50,9 +51,7 @@ impl Groups {
             let named = node.unwrap_or_default();
             Step::withheld(stage, text)
                 .because(verdict.reason.code())
-                .with_command(command::of_verdict(
-                    explainer, stage, service, named, verdict,
-                ))
+                .with_command(command::of_verdict(index, stage, service, named, verdict))
         });
         if listed != Listed::Services {
             step.nodes.extend(node.map(str::to_owned));

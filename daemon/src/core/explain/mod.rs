@@ -2,7 +2,8 @@
 //! an address, a node, a BGPPeer or a pool. Each step of an explanation has a verdict. What is
 //! withheld has the first failing rule, and a command that shows or mends the cause.
 //!
-//! Pure: it reads the index and repeats the decisions of `ferrolb run`.
+//! Pure: it reads the index and repeats the decisions of `ferrolb run`. Of a cluster it also knows
+//! what objects say about sessions and owners. [`on_node`] explains what one process decided.
 
 mod address;
 mod announcements;
@@ -10,17 +11,24 @@ mod command;
 mod groups;
 mod node;
 mod not_found;
+mod observed;
+mod on_node;
 mod peer;
 mod pool;
 mod service;
+mod session;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::not_found::NotFound;
+pub(crate) use self::not_found::no_service;
+pub(crate) use self::observed::Observed;
+pub(crate) use self::on_node::OnNode;
+pub(crate) use self::session::OwnSession;
 use super::allocate::{Allocation, Outcomes};
 use super::api::ObjectName;
 use super::decide::layer2::addresses::Layer2Addresses;
@@ -28,7 +36,7 @@ use super::index::Index;
 use super::plan::allocate;
 
 /// Why something is or is not announced. Programs read it as JSON: field names must not change.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Explanation {
     /// What is explained, such as `Service shop/web`.
     pub subject: String,
@@ -41,33 +49,33 @@ pub(crate) struct Explanation {
 }
 
 /// One step of the chain.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Step {
     /// What the step is about.
     pub stage: Stage,
     /// Its verdict.
     pub verdict: Verdict,
     /// The nodes that the step concerns. Empty: all.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub nodes: BTreeSet<String>,
     /// The BGPPeers that the step concerns. Empty: all.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub peers: BTreeSet<String>,
     /// The services that the step concerns, as `namespace/name`. Empty: the one that is explained.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub services: BTreeSet<String>,
     /// The code of the reason, if something is withheld.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The objects that cause it, and what they say.
     pub text: String,
     /// A command that shows or mends the cause.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
 }
 
 /// What a step is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Stage {
     /// The Service itself.
@@ -86,8 +94,12 @@ pub(crate) enum Stage {
     Peer,
     /// The decisions of nodes about BGP.
     Bgp,
+    /// The sessions over which routers get the routes.
+    Session,
     /// The nodes that may announce by layer 2.
     Layer2,
+    /// The node that announces by layer 2.
+    Owner,
     /// An invalid object of the configuration.
     Configuration,
 }
@@ -103,14 +115,16 @@ impl fmt::Display for Stage {
             Self::Node => "node",
             Self::Peer => "peer",
             Self::Bgp => "bgp",
+            Self::Session => "session",
             Self::Layer2 => "layer 2",
+            Self::Owner => "owner",
             Self::Configuration => "configuration",
         })
     }
 }
 
 /// The verdict of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Verdict {
     /// Nothing is in the way.
@@ -133,7 +147,7 @@ impl Step {
         }
     }
 
-    fn ok(stage: Stage, text: impl Into<String>) -> Self {
+    pub(crate) fn ok(stage: Stage, text: impl Into<String>) -> Self {
         Self::new(stage, Verdict::Ok, text.into())
     }
 
@@ -168,28 +182,30 @@ pub(crate) struct Explainer {
     index: Index,
     outcomes: Outcomes,
     layer2: Layer2Addresses,
+    observed: Observed,
 }
 
 impl Explainer {
     /// For manifests: services get the addresses that the allocator would allocate.
     pub(crate) fn of_manifests(mut index: Index) -> Self {
         let outcomes = allocate(&mut index);
-        Self::new(index, outcomes)
+        Self::new(index, outcomes, Observed::default())
     }
 
     /// For a cluster: services have the addresses that are in their status.
-    pub(crate) fn of_cluster(index: Index) -> Self {
+    pub(crate) fn of_cluster(index: Index, observed: Observed) -> Self {
         let outcomes = Allocation::default().decide_all(&index).outcomes;
-        Self::new(index, outcomes)
+        Self::new(index, outcomes, observed)
     }
 
-    fn new(index: Index, outcomes: Outcomes) -> Self {
+    fn new(index: Index, outcomes: Outcomes, observed: Observed) -> Self {
         let mut layer2 = Layer2Addresses::new("");
         layer2.update_all(&index);
         Self {
             index,
             outcomes,
             layer2,
+            observed,
         }
     }
 
@@ -208,6 +224,7 @@ impl Explainer {
     }
 
     /// The services of type LoadBalancer.
+    #[cfg(test)]
     pub(crate) fn services(&self) -> impl Iterator<Item = &ObjectName> {
         let services = self.index.services();
         let balanced = services.filter(|service| service.load_balancer);

@@ -20,7 +20,7 @@ impl Explainer {
         };
         let routes = NodeRoutes::of(&self.index, name);
         let mut steps = node_steps(name, node);
-        steps.extend(self.session_steps(name, node));
+        steps.extend(self.peers_of_node(name, node));
         let counts = routes.route_counts().iter();
         steps.extend(
             counts
@@ -37,7 +37,9 @@ impl Explainer {
             steps.push(Step::ok(Stage::Layer2, text));
         }
         steps.extend(self.withheld_on(name, &routes));
-        let prefixes: BTreeSet<_> = routes.routes().keys().map(|(_, prefix)| prefix).collect();
+        let reached = routes.routes().keys();
+        let reached = reached.filter(|(peer, _)| self.reaches(name, peer));
+        let prefixes: BTreeSet<_> = reached.map(|(_, prefix)| prefix).collect();
         let summary = format!(
             "announces {} by BGP, and may announce {} by layer 2",
             count(prefixes.len(), "prefix"),
@@ -52,7 +54,7 @@ impl Explainer {
     }
 
     /// The BGPPeers that select the node.
-    fn session_steps(&self, name: &str, node: &Node) -> Vec<Step> {
+    fn peers_of_node(&self, name: &str, node: &Node) -> Vec<Step> {
         let peers: BTreeSet<String> = peers_of(&self.index, name, node)
             .map(|peer| peer.name.to_string())
             .collect();
@@ -64,7 +66,9 @@ impl Explainer {
                 .with_command(self.edit(&conflict.object))
         });
         let mut steps = Vec::new();
-        if !peers.is_empty() {
+        if self.observed.has_sessions() {
+            steps.extend(self.session_steps(peers.iter().map(|peer| (name, peer.as_str()))));
+        } else if !peers.is_empty() {
             let text = format!("has a session with: {}", list(&peers));
             steps.push(Step::ok(Stage::Peer, text));
         }
@@ -98,7 +102,7 @@ impl Explainer {
                 listed: Listed::Services,
             };
             for verdict in withheld(decision) {
-                groups.add(self, Stage::Bgp, concerned, verdict);
+                groups.add(&self.index, Stage::Bgp, concerned, verdict);
             }
         }
         let mut layer2 = Groups::default();

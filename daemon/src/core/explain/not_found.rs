@@ -1,7 +1,7 @@
 //! A name that does not exist, with the nearest one.
 
-use super::Explainer;
 use crate::core::api::ObjectName;
+use crate::core::index::Index;
 use crate::core::nearest::nearest;
 
 /// What the user names does not exist.
@@ -38,24 +38,25 @@ impl NotFound {
             hint,
         }
     }
+}
 
-    /// Offers the services of this name in other namespaces, or the nearest one.
-    pub(super) fn service(explainer: &Explainer, name: &ObjectName) -> Self {
-        let services = explainer.index.services();
-        let elsewhere = services.filter(|service| service.name.name == name.name);
-        let elsewhere: Vec<String> = elsewhere.map(|service| service.name.to_string()).collect();
-        if !elsewhere.is_empty() {
-            return Self {
-                kind: "Service",
-                name: name.to_string(),
-                hint: format!("did you mean {}?", elsewhere.join(" or ")),
-            };
-        }
-        let names: Vec<String> = explainer.services().map(ToString::to_string).collect();
-        Self::new(
-            "Service",
-            &name.to_string(),
-            names.iter().map(String::as_str),
-        )
+/// Offers the services of this name in other namespaces, or the nearest one.
+pub(crate) fn no_service(index: &Index, name: &ObjectName) -> NotFound {
+    let services = index.services();
+    let elsewhere = services.filter(|service| service.name.name == name.name);
+    let elsewhere: Vec<String> = elsewhere.map(|service| service.name.to_string()).collect();
+    if !elsewhere.is_empty() {
+        return NotFound {
+            kind: "Service",
+            name: name.to_string(),
+            hint: format!("did you mean {}?", elsewhere.join(" or ")),
+        };
     }
+    let balanced = index.services().filter(|service| service.load_balancer);
+    let names: Vec<String> = balanced.map(|service| service.name.to_string()).collect();
+    NotFound::new(
+        "Service",
+        &name.to_string(),
+        names.iter().map(String::as_str),
+    )
 }

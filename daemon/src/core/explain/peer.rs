@@ -35,6 +35,7 @@ impl Explainer {
         for node in self.index.nodes().keys() {
             let routes = NodeRoutes::of(&self.index, node.clone());
             let to_peer = routes.routes().keys().filter(|(to, _)| **to == *name);
+            let to_peer = to_peer.filter(|_| self.reaches(node, name));
             let to_peer: Vec<_> = to_peer.map(|(_, prefix)| *prefix).collect();
             if !to_peer.is_empty() {
                 nodes.insert(node.clone());
@@ -98,6 +99,9 @@ impl Explainer {
         if running.is_empty() && steps.is_empty() {
             let text = "its nodeSelectors select no node";
             steps.push(Step::withheld(Stage::Peer, text).with_command(self.edit(&peer.object)));
+        } else if self.observed.has_sessions() {
+            let sessions = running.iter().map(|node| (node.as_str(), &*peer.name));
+            steps.splice(0..0, self.session_steps(sessions));
         } else if !running.is_empty() {
             let step = Step::ok(Stage::Peer, "these nodes have a session with it");
             steps.insert(
@@ -124,7 +128,7 @@ impl Explainer {
                 listed: Listed::NodesAndServices,
             };
             for verdict in verdicts.filter(|verdict| verdict.peer.as_deref() == Some(peer)) {
-                groups.add(self, Stage::Bgp, concerned, verdict);
+                groups.add(&self.index, Stage::Bgp, concerned, verdict);
             }
         }
     }

@@ -7,7 +7,7 @@ use ferrolb_allocator::Outcome;
 
 use super::announcements::Announced;
 use super::command::get_in;
-use super::not_found::NotFound;
+use super::not_found::{NotFound, no_service};
 use super::{Explainer, Explanation, Stage, Step, Verdict, count, list};
 use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::config::Severity;
@@ -18,7 +18,7 @@ use crate::core::model::{Family, Service, TrafficPolicy};
 impl Explainer {
     pub(super) fn service(&self, name: &ObjectName) -> Result<Explanation, NotFound> {
         let service = self.index.service(name);
-        let service = service.ok_or_else(|| NotFound::service(self, name))?;
+        let service = service.ok_or_else(|| no_service(&self.index, name))?;
         Ok(self.explain_service(service))
     }
 
@@ -40,7 +40,9 @@ impl Explainer {
         }
         let invalid = self.invalid_objects();
         let summary = announced.summary();
-        let reason = self.first_reason(&steps);
+        // Routes without an established session passed all rules before it.
+        let reason = announced.failed_session();
+        let reason = reason.unwrap_or_else(|| self.first_reason(&steps));
         self.remove_repeated(&mut steps);
         steps.extend(invalid);
         Explanation {
@@ -99,7 +101,11 @@ impl Explainer {
         by_layer2
             || nodes.any(|(name, node)| {
                 let decision = decide(&self.index, name, Some(node), service);
-                !decision.contributions.is_empty()
+                let mut contributions = decision.contributions.iter();
+                contributions.any(|contribution| {
+                    let mut offers = contribution.offers.iter();
+                    offers.any(|(peer, _)| self.reaches(name, peer))
+                })
             })
     }
 
@@ -261,7 +267,7 @@ impl Explainer {
     }
 }
 
-fn service_step(service: &Service) -> Step {
+pub(super) fn service_step(service: &Service) -> Step {
     if !service.load_balancer {
         let ObjectName { namespace, name } = &*service.name;
         let command = format!(

@@ -176,6 +176,11 @@ impl Index {
             .all(|kind| self.listed.contains(kind) || without(kind))
     }
 
+    /// Whether none of these kinds is refused. A kind that is absent has no objects.
+    pub fn is_readable(&self, kinds: &[Kind]) -> bool {
+        self.is_synced(kinds) && !kinds.iter().any(|kind| self.objects.is_unreadable(*kind))
+    }
+
     /// The active configuration.
     pub fn config(&self) -> &Arc<Config> {
         &self.config

@@ -25,21 +25,31 @@ impl Index {
             .map(|(object, message)| error(object.clone(), message.clone()));
         let config = self.config.problems.iter().cloned();
         config
-            .chain(self.node_conflict_problems())
-            .chain(self.local_pref_conflicts.problems())
+            .chain(self.problems_of_announcers())
             .chain(layer2_notices::notices(
                 &self.config,
                 &self.nodes,
                 &self.missing_interfaces,
             ))
             .chain(addresses)
-            .chain(self.community_label_notices())
             .chain(invalid_objects)
             .chain(self.invalid_annotations())
             .chain(self.misspelt_annotations())
             .chain(self.undiscarded())
             .map(|problem| self.config.sources.resolve(problem))
             .collect()
+    }
+
+    /// Those that a process which only allocates leaves to announcers: it knows neither the Secrets
+    /// nor the Communities.
+    fn problems_of_announcers(&self) -> Vec<Problem> {
+        if self.objects.are_for_allocation_only() {
+            return Vec::new();
+        }
+        let conflicts = self.node_conflict_problems().into_iter();
+        let preferences = self.local_pref_conflicts.problems();
+        let labels = self.community_label_notices();
+        conflicts.chain(preferences).chain(labels).collect()
     }
 
     fn invalid_annotations(&self) -> impl Iterator<Item = Problem> {

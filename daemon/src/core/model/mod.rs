@@ -4,6 +4,7 @@
 //! when the object arrives.
 
 pub(crate) mod annotations;
+mod announced_condition;
 pub(crate) mod drain;
 mod endpoint_slice;
 mod misspelt;
@@ -18,6 +19,9 @@ use std::collections::BTreeMap;
 pub(crate) use ferrolb_allocator::Family;
 use ipnet::IpNet;
 
+pub(crate) use self::announced_condition::{
+    ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite,
+};
 pub(crate) use self::endpoint_slice::Slice;
 pub(crate) use self::node::Node;
 pub(crate) use self::node_event::NodeEvent;

@@ -13,6 +13,7 @@ use super::annotations::{
     ADDRESSES_ANNOTATION, ALLOCATED_ANNOTATION, DRAIN_ANNOTATION, POOL_ANNOTATION,
     SHARED_LOCAL_ANNOTATION, SHARING_ANNOTATION, annotation, deprecated,
 };
+use super::announced_condition::AnnouncedCondition;
 use super::drain::DrainOverride;
 use super::{Labels, invalid_value, misspelt};
 use crate::core::api::core::{ServiceSpec, ServiceStatus};
@@ -54,6 +55,8 @@ pub struct Service {
     pub invalid_address: Option<String>,
     /// The addresses in the status with an `ipMode` other than the API server's default.
     pub ip_modes: Vec<(IpAddr, Box<str>)>,
+    /// The condition that says whether some node announces it, if it has one.
+    pub announced_condition: Option<Box<AnnouncedCondition>>,
     /// Its annotation [`DRAIN_ANNOTATION`].
     pub drain: DrainOverride,
     /// What is wrong with that annotation, which is then ignored.
@@ -144,6 +147,7 @@ impl Service {
             traffic_policy,
             health_check_port: NonZeroU16::new(spec.health_check_node_port),
             ip_modes: ip_modes(status),
+            announced_condition: AnnouncedCondition::among(&status.conditions),
             invalid_address: ingress()
                 .find(|ip| ip.parse::<IpAddr>().is_err())
                 .map(str::to_owned),

@@ -283,4 +283,6 @@ impl Plan {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

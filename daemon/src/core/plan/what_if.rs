@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::index::change::Change;
-use crate::core::model::annotations::EXCLUDE_LABEL;
+use crate::core::model::annotations::{ALLOCATED_ANNOTATION, EXCLUDE_LABEL};
+
+/// When an object of a change is created: after all that exist, so that it takes nothing from them.
+const YOUNGEST: &str = "9999-01-01T00:00:00Z";
 
 /// The objects of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +50,8 @@ impl Objects {
             .collect()
     }
 
-    /// Applies manifests. What an object has and its manifest lacks, such as the status, stays.
+    /// Applies manifests. What ferrolb wrote into an object and its manifest lacks, the status and
+    /// the pool of a Service, stays.
     pub(crate) fn apply(&mut self, manifests: impl IntoIterator<Item = (ObjectKey, RawObject)>) {
         for (key, mut new) in manifests {
             if let Some(old) = self.0.remove(&key) {
@@ -57,9 +61,18 @@ impl Objects {
                         new.body.insert("status".to_owned(), status.clone());
                     }
                 }
+                if let Some(pool) = old.metadata.annotations.get(ALLOCATED_ANNOTATION) {
+                    let annotations = &mut new.metadata.annotations;
+                    let annotation = annotations.entry(ALLOCATED_ANNOTATION.to_owned());
+                    annotation.or_insert_with(|| pool.clone());
+                }
                 new.metadata.uid = old.metadata.uid;
                 new.metadata.creation_timestamp = old.metadata.creation_timestamp;
                 new.metadata.resource_version = old.metadata.resource_version;
+            }
+            let created = &mut new.metadata.creation_timestamp;
+            if created.is_empty() {
+                YOUNGEST.clone_into(created);
             }
             self.0.insert(key, new);
         }

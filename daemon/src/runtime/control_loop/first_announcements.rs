@@ -193,7 +193,7 @@ impl Running {
 }
 
 /// A reason that concerns the node, as a sentence with its remedy.
-fn node_text(reason: Reason, detail: &str) -> String {
+pub(super) fn node_text(reason: Reason, detail: &str) -> String {
     let verdict = Verdict {
         peer: None,
         reason,

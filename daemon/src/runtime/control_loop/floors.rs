@@ -10,16 +10,20 @@ use crate::core::model::ServiceEvent;
 use crate::runtime::source::{ApiWrite, Source};
 
 impl Running {
-    /// Looks at the services that a change affects. An allocator begins to read EndpointSlices when
-    /// it needs them.
+    /// An allocator begins to read EndpointSlices when it leads: they decide whether anybody
+    /// announces a service.
+    pub(super) fn read_endpoints(&self, source: &Source) {
+        if !self.control.kinds.contains(&Kind::EndpointSlice) {
+            let needed = &source.needs_endpoints;
+            needed.send_if_modified(|needed| !std::mem::replace(needed, true));
+        }
+    }
+
+    /// Looks at the services that a change affects.
     pub(super) fn check_floors(&mut self, source: &Source, dirty: &Dirty) {
         if !floor::is_used(self.index.config()) {
             self.floors = floor::Floors::default();
             return;
-        }
-        if !self.control.kinds.contains(&Kind::EndpointSlice) {
-            let needed = &source.needs_endpoints;
-            needed.send_if_modified(|needed| !std::mem::replace(needed, true));
         }
         if !self.index.is_listed(&[Kind::EndpointSlice]) {
             return;

@@ -2,9 +2,11 @@
 //! passes the results to the engines of BGP and layer 2 and to the Service status. It uses neither
 //! the Kubernetes client nor sockets.
 
+mod explain;
 mod first_announcements;
 mod floors;
 mod host;
+mod unannounced;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,6 +25,7 @@ use crate::core::config::{Problem, Severity};
 use crate::core::decide::Reason;
 use crate::core::decide::discards::discards;
 use crate::core::decide::floor::Floors;
+use crate::core::decide::unannounced::Unannounced;
 use crate::core::index::{Dirty, Index};
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::assigned::Assigned;
@@ -32,6 +35,7 @@ use crate::runtime::announce::layer2::Layer2Announcer;
 use crate::runtime::announce::state_file::SavedState;
 use crate::runtime::gate::Gate;
 use crate::runtime::gate::probe::Answer;
+use crate::runtime::questions::Questions;
 use crate::runtime::source::{ApiWrite, Event, Source};
 use crate::runtime::status::{Announced, DaemonStatus, Layer2Services, OwnNode};
 use crate::runtime::turn::Turn;
@@ -87,6 +91,8 @@ pub struct ControlLoop {
     pub host_addresses: fn() -> io::Result<BTreeSet<IpAddr>>,
     /// Discards packets to unused addresses of announced aggregates.
     pub discards: Discards,
+    /// What the control socket asks.
+    pub questions: Questions,
     /// Publishes the daemon's status to probes, metrics and the control socket.
     pub status: watch::Sender<Arc<DaemonStatus>>,
 }
@@ -121,6 +127,7 @@ struct Running {
     /// Why nothing is announced yet, as last reported.
     delayed: Option<(Reason, String)>,
     floors: Floors,
+    unannounced: Unannounced,
 }
 
 impl ControlLoop {
@@ -135,6 +142,7 @@ impl ControlLoop {
         let mut saved = self.saved.take();
         let has_saved = saved.as_ref().is_some_and(|saved| !saved.is_empty());
         let mut answers = self.gate.take_answers();
+        let mut questions = std::mem::take(&mut self.questions);
         let mut running = Running::new(self);
         let sync_deadline = Instant::now() + SYNC_TIMEOUT;
         let mut last_effect = Instant::now();
@@ -154,6 +162,10 @@ impl ControlLoop {
                     None => return mode,
                 },
                 answer = next(&mut answers) => running.handle_answer(answer),
+                question = questions.next() => {
+                    running.answer(question);
+                    continue;
+                }
                 Ok(daemonset_gone) = &mut stop, if mode.is_none() => {
                     mode = Some(running.stop(daemonset_gone).await);
                     continue;
@@ -162,6 +174,7 @@ impl ControlLoop {
                     running.tick(source).await;
                     running.write_pool_statuses(source);
                     running.write_due_floor_events(source);
+                    running.report_unannounced(source);
                     if running.key_requested.is_some() {
                         running.request_hello_key(source);
                     }
@@ -249,6 +262,7 @@ impl Running {
             key_requested: None,
             delayed: None,
             floors: Floors::default(),
+            unannounced: Unannounced::default(),
         }
     }
 
@@ -290,6 +304,7 @@ impl Running {
                 self.allocation.reset();
                 self.pool_statuses = PoolStatuses::default();
                 self.floors = Floors::default();
+                self.unannounced = Unannounced::default();
                 // A new leader decides everything again.
                 self.dirty.configuration |= leading;
             }
@@ -332,7 +347,9 @@ impl Running {
         if self.control.allocate && self.leading {
             effect |= self.allocate(source, &dirty);
             self.pool_statuses_due = true;
+            self.read_endpoints(source);
             self.check_floors(source, &dirty);
+            self.check_unannounced(&dirty);
         }
         // What is not initialized decides everything when nothing delays it any longer.
         if first && self.is_delayed() {
@@ -650,6 +667,7 @@ impl Running {
             withheld,
             metallb_speaker: self.control.gate.speaker().map(str::to_owned),
             below_floor: self.floors.below(),
+            unannounced: self.unannounced.counts(),
             own_node: self.own_node(),
             updates: self.updates,
             panicked: false,

@@ -77,6 +77,7 @@ async fn leader(objects: Vec<RawObject>) -> Leader {
         interface_exists: |_| true,
         host_addresses: || Ok(BTreeSet::new()),
         discards: Discards::default(),
+        questions: Questions::default(),
         status: watch::channel(Arc::default()).0,
     };
     Leader {
@@ -125,6 +126,44 @@ async fn the_leader_writes_the_status_of_pools() {
     };
     assert_eq!(pool.to_string(), "IPAddressPool metallb-system/pool");
     assert_eq!(status.assigned_ipv4 + status.available_ipv4, 256);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_writes_once_that_no_node_announces_a_service() {
+    let api = json!({
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.2", "ports": [{ "port": 80 }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } },
+    });
+    let objects = vec![
+        object(Kind::Service, "api", api),
+        object(Kind::Node, "a", json!({})),
+    ];
+    let mut leader = leader(objects).await;
+    let (_stop, stopped) = oneshot::channel();
+    let written = async {
+        let mut warned = None;
+        loop {
+            match leader.writes.recv().await {
+                Some(ApiWrite::Event(event)) if event.reason == "NotAnnounced" => {
+                    warned = Some(event.service);
+                }
+                Some(ApiWrite::Condition(write)) => return (write, warned),
+                Some(ApiWrite::PoolStatus(..) | ApiWrite::Event(_)) => {}
+                write => panic!("{write:?}"),
+            }
+        }
+    };
+    let (write, warned) = tokio::select! {
+        _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
+        written = written => written,
+    };
+    assert_eq!(write.service.to_string(), "default/api");
+    assert_eq!(warned, None, "the Event follows the condition");
+    let condition = write.condition.expect("a condition");
+    assert_eq!(
+        (condition.announced, &*condition.reason),
+        (false, "NoAdvertisement")
+    );
 }
 
 /// An announcer that reads a Node, and what it writes.

@@ -1,6 +1,6 @@
-//! Channel for writes that nothing waits for: Events, statuses of pools, and the key of hellos. A
-//! write that doesn't fit into the channel is lost, so that sending never blocks; the log says how
-//! many were.
+//! Channel for writes that nothing waits for: Events, conditions, statuses of pools, and the key of
+//! hellos. A write that doesn't fit into the channel is lost, so that sending never blocks; the log
+//! says how many were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
-use crate::core::model::{NodeEvent, ServiceEvent};
+use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
 
 /// Normal Events that may be pending, and as many other writes.
 const CAPACITY: usize = 256;
@@ -29,6 +29,8 @@ pub(crate) enum ApiWrite {
     Event(ServiceEvent),
     /// Creates an Event about a Node.
     NodeEvent(NodeEvent),
+    /// Writes the condition of a Service that says whether some node announces it.
+    Condition(ConditionWrite),
     /// Writes the status of an IPAddressPool.
     PoolStatus(ObjectKey, PoolStatus),
 }

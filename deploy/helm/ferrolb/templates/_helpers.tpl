@@ -209,7 +209,7 @@ false
 {{- range $container.args -}}
 {{- $arguments = append $arguments (regexReplaceAll "^(--metrics-addr=.*:)[0-9]+$" . (printf "${1}%d" $port)) -}}
 {{- end -}}
-{{- if and (ne .component "allocator") .role.ignoreExcludeLB -}}
+{{- if $values.speaker.ignoreExcludeLB -}}
 {{- $arguments = append $arguments "--ignore-exclude-lb" -}}
 {{- end -}}
 {{- if ne .component "allocator" -}}

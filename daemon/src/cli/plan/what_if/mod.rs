@@ -1,5 +1,6 @@
 //! `ferrolb plan --against`: what a change, a drain or a failure would do. Nothing is written.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,11 +11,12 @@ use clap::Args;
 use super::{Output, PlanArgs};
 use crate::cli::block_on;
 use crate::cli::output::{Style, json, print, table};
+use crate::cli::workload_flags::index_with;
+use crate::cli::world::LiveCluster;
 use crate::core::plan::difference::{AddressDifference, Difference, Effect};
 use crate::core::plan::plan;
 use crate::core::plan::what_if::{Event, Objects};
 use crate::core::printable::printable;
-use crate::runtime::source::kube::{Cluster, Snapshot};
 use crate::runtime::source::manifests::{Loader, Manifests, changes};
 
 /// The value of `--against` for the cluster of the kubeconfig.
@@ -61,7 +63,10 @@ impl WhatIfArgs {
 }
 
 pub(super) fn run(args: &PlanArgs) -> Result<ExitCode> {
-    let before = objects(args)?;
+    let Base {
+        objects: before,
+        flags,
+    } = base(args)?;
     let mut after = before.clone();
     if !args.paths.is_empty() {
         let manifests = load(args, args.paths.clone())?;
@@ -74,7 +79,9 @@ pub(super) fn run(args: &PlanArgs) -> Result<ExitCode> {
     for event in args.what_if.events() {
         after.assume(&event).map_err(anyhow::Error::msg)?;
     }
-    let [before, after] = [before, after].map(|objects| plan(args.index(), objects.into_changes()));
+    let flags = args.flags_beside(flags);
+    let [before, after] =
+        [before, after].map(|objects| plan(index_with(&flags), objects.into_changes()));
     let difference = Difference::of(&before, &after);
     match args.output {
         Output::Json => json(&difference)?,
@@ -100,27 +107,32 @@ fn load(args: &PlanArgs, paths: Vec<PathBuf>) -> Result<Manifests> {
     Ok(manifests)
 }
 
-/// The objects that the change is compared with.
-fn objects(args: &PlanArgs) -> Result<Objects> {
+/// What the change is compared with.
+struct Base {
+    objects: Objects,
+    /// The arguments of ferrolb's workloads in the cluster. None in manifests.
+    flags: BTreeSet<String>,
+}
+
+fn base(args: &PlanArgs) -> Result<Base> {
     let against = args.what_if.against.as_deref().unwrap_or(LIVE);
     if against != LIVE {
         let manifests = load(args, vec![PathBuf::from(against)])?;
-        return Ok(Objects::of(changes(
-            &manifests.objects,
-            &args.config_namespace,
-        )));
+        let changes = changes(&manifests.objects, &args.config_namespace);
+        return Ok(Base {
+            objects: Objects::of(changes),
+            flags: BTreeSet::new(),
+        });
     }
-    block_on(live(args))
-}
-
-async fn live(args: &PlanArgs) -> Result<Objects> {
-    let cluster = Cluster::connect(args.what_if.kubeconfig.as_deref()).await?;
-    let snapshot = Snapshot::without_secrets(&cluster, &args.config_namespace).await?;
-    for (kind, message) in &snapshot.unreadable {
-        let line = format!("can't list {}: {message}", kind.full_name());
-        eprintln!("ferrolb: {}", printable(&line));
+    let kubeconfig = args.what_if.kubeconfig.as_deref();
+    let live = block_on(LiveCluster::read(kubeconfig, None, &args.config_namespace))?;
+    for line in &live.unseen {
+        eprintln!("ferrolb: can't see {}", printable(line));
     }
-    Ok(Objects::of(snapshot.changes))
+    Ok(Base {
+        objects: Objects::of(live.changes),
+        flags: live.flags,
+    })
 }
 
 fn text(difference: &Difference) -> Result<String, fmt::Error> {

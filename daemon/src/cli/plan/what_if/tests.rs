@@ -98,6 +98,23 @@ fn a_pruned_pool_takes_the_addresses_and_announcements_of_its_services() {
 }
 
 #[test]
+fn a_new_service_takes_no_address_from_one_that_exists() {
+    let before = cluster("withheld");
+    let mut after = before.clone();
+    let fine = load(&["withheld"]).objects.into_iter();
+    let mut fine = fine.filter(|(key, _)| key.name.name == "fine");
+    let (mut key, located) = fine.next().expect("the Service fine");
+    assert_eq!(key.kind, crate::core::api::Kind::Service);
+    let mut raw = located.raw;
+    for name in [&mut key.name.name, &mut raw.metadata.name] {
+        "a-first-one".clone_into(name);
+    }
+    after.apply([(key, raw)]);
+    let difference = difference(&before, after);
+    assert_eq!(difference.addresses, [], "192.0.2.2 stays with fine");
+}
+
+#[test]
 fn a_manifest_without_status_keeps_the_address_of_its_service() {
     let mut before = cluster("withheld");
     let manifests = load(&["withheld"]);

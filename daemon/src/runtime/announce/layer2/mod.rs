@@ -127,6 +127,11 @@ impl Layer2Announcer {
         (announcer, engine)
     }
 
+    /// The addresses that are announced by layer 2, and the decisions behind them.
+    pub(crate) const fn addresses(&self) -> &Layer2Addresses {
+        &self.addresses
+    }
+
     /// The name of this node.
     pub(crate) fn node(&self) -> &str {
         &self.node

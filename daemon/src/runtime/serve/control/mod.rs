@@ -3,6 +3,7 @@
 //! [`client`] asks.
 
 pub(crate) mod client;
+mod explain;
 pub(crate) mod layer2;
 pub(crate) mod server;
 
@@ -37,6 +38,12 @@ pub(crate) enum Request {
     Refused,
     /// What is not announced yet, since its first announcement waits: [`WithheldLine`]s.
     Withheld,
+    /// Why this process does or does not announce a service: a
+    /// [`crate::core::explain::Explanation`].
+    Explain {
+        /// The service as `namespace/name`.
+        service: String,
+    },
     /// Routes sent to peers: one [`RouteLine`] per answer; an answer without one ends the list.
     Routes {
         /// Name or address; absent for all peers.

@@ -19,10 +19,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::explain::explain;
 use super::layer2::Layer2Answers;
 use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine, WithheldLine};
 use crate::core::config::Problem;
 use crate::runtime::announce::layer2::engine::Layer2Engine;
+use crate::runtime::questions::Asker;
 use crate::runtime::status::{DaemonStatus, Probe};
 
 /// Number of requests answered concurrently; others wait.
@@ -222,6 +224,10 @@ pub(crate) struct ControlService {
     pub layer2: Option<Layer2Engine>,
     /// Status of the control loop.
     pub status: watch::Receiver<Arc<DaemonStatus>>,
+    /// Asks the control loop.
+    pub asker: Asker,
+    /// The name of the node.
+    pub node: String,
 }
 
 /// The answer of a process that doesn't announce over BGP.
@@ -274,6 +280,10 @@ impl ControlService {
         let answer = match (request, &self.engine) {
             (Request::Probe { probe }, _) => text(&probe_answer(status, probe)),
             (Request::Withheld, _) => text(&Answer::Ok(withheld(&status.borrow()))),
+            (Request::Explain { service }, engine) => {
+                let explained = explain(&self.asker, engine.as_ref(), &self.node, &service);
+                text(&explained.await.into())
+            }
             (Request::L2 { address }, _) => text(&layer2.status(address).await.into()),
             (Request::L2Move { address, node }, _) => {
                 text(&layer2.move_to(address, node).await.into())

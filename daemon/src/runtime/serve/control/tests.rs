@@ -14,6 +14,7 @@ use super::server::{BindError, ControlService, Socket};
 use super::*;
 use crate::core::api::{Kind, ObjectKey, ObjectName};
 use crate::core::config::{Problem, Severity};
+use crate::runtime::questions::questions;
 use crate::runtime::status::DaemonStatus;
 
 /// Data sources with two peers at one address, where no router listens.
@@ -41,6 +42,8 @@ fn serve(path: &Path, engine: Handle, status: DaemonStatus) {
         engine: Some(engine),
         layer2: None,
         status,
+        asker: questions().0,
+        node: "node-a".to_owned(),
     };
     tokio::spawn(Socket::bind(path).expect("a socket").serve(service));
 }
@@ -364,6 +367,8 @@ async fn a_probe_of_a_process_without_bgp_is_answered_with_the_reason_of_its_fai
         engine: None,
         layer2: None,
         status,
+        asker: questions().0,
+        node: "node-a".to_owned(),
     };
     tokio::spawn(Socket::bind(&path).expect("a socket").serve(service));
     let probe = |probe| Request::Probe { probe };
@@ -386,6 +391,8 @@ async fn layer_2_requests_report_why_there_is_no_engine() {
         engine: None,
         layer2: Some(engine),
         status,
+        asker: questions().0,
+        node: "node-a".to_owned(),
     };
     tokio::spawn(Socket::bind(&path).expect("a socket").serve(service));
     let all = || Request::L2 { address: None };
@@ -424,4 +431,58 @@ async fn a_client_without_a_path_finds_the_first_daemon() {
     });
     let peers = peers.await.expect("no panic").expect("an answer");
     assert_eq!(peers.len(), 2);
+}
+
+#[tokio::test]
+async fn an_explanation_has_the_session_of_each_route_and_bad_names_are_errors() {
+    use crate::core::explain::{Explanation, Stage, Step};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ferrolb.sock");
+    let other = folder.path().join("other.sock");
+    let engine = answering(&other).await;
+    let (asker, mut asked) = questions();
+    let (_, status) = watch::channel(Arc::new(DaemonStatus::new()));
+    let service = ControlService {
+        engine: Some(engine),
+        layer2: None,
+        status,
+        asker,
+        node: "node-a".to_owned(),
+    };
+    tokio::spawn(Socket::bind(&path).expect("a socket").serve(service));
+    tokio::spawn(async move {
+        let question = asked.next().await;
+        let route = Step {
+            peers: ["tor-a".to_owned()].into(),
+            ..Step::ok(Stage::Bgp, "192.0.2.1/32")
+        };
+        let explanation = Explanation {
+            subject: format!("Service {}", question.service),
+            announced: true,
+            summary: String::new(),
+            steps: vec![route],
+        };
+        question
+            .answer
+            .send(Ok(explanation))
+            .expect("the server waits");
+    });
+    let explain = |service: &str| Request::Explain {
+        service: service.to_owned(),
+    };
+    let explained: Explanation = ask(&path, explain("shop/web")).await.expect("an answer");
+    assert_eq!(explained.subject, "Service shop/web");
+    assert!(!explained.announced, "no router listens: {explained:?}");
+    let [_, session] = &explained.steps[..] else {
+        panic!("{explained:?}");
+    };
+    assert_eq!(
+        (session.stage, session.reason.as_deref()),
+        (Stage::Session, Some("SessionDown"))
+    );
+    let error = refusal(ask::<Explanation>(&path, explain("web")).await);
+    assert!(error.contains("NAMESPACE/NAME"), "{error}");
+    let error = refusal(ask::<Explanation>(&path, explain("shop/web")).await);
+    assert!(error.contains("has ended"), "{error}");
 }

@@ -3,7 +3,7 @@
 
 mod layer2;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_allocator::Family;
 use ferrolb_bgp::fsm::{PeerStatus, State};
@@ -68,6 +68,7 @@ fn all(
     configuration(&mut metrics, status)?;
     allocator(&mut metrics, status)?;
     announced(&mut metrics, status, node, layer2)?;
+    withheld(&mut metrics, status)?;
     first_announcements(&mut metrics, status)?;
     sessions(&mut metrics, status, peers)?;
     let without_session = metrics.counter(
@@ -262,6 +263,16 @@ fn announced(
                 .set(1);
         }
     }
+    let services = metrics.gauge(
+        "ferrolb_services_announced",
+        "Services of which this node announces an address.",
+        &["protocol"],
+    )?;
+    let set = |protocol: &str, count: usize| {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        services.with_label_values(&[protocol]).set(count);
+    };
+    set("bgp", status.announced.count());
     let undiscarded = metrics.gauge(
         "ferrolb_bgp_undiscarded_aggregates",
         "Prefixes of aggregates for which the kernel refuses a discard route: packets to their \
@@ -270,13 +281,42 @@ fn announced(
     )?;
     let count = i64::try_from(status.undiscarded).unwrap_or(i64::MAX);
     undiscarded.with_label_values::<&str>(&[]).set(count);
+    let mut by_layer2 = BTreeSet::new();
     for address in layer2.into_iter().flat_map(Status::owned) {
         for service in &*status.layer2_services.of(address) {
+            by_layer2.insert(service.name.clone());
             let service = service.name.to_string();
             announced
                 .with_label_values(&[&*service, "layer2", node, &address.to_string()])
                 .set(1);
         }
+    }
+    set("layer2", by_layer2.len());
+    Ok(())
+}
+
+/// Why services are not announced, by this node and by any node.
+fn withheld(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result<()> {
+    let here = metrics.gauge(
+        "ferrolb_services_withheld",
+        "Services of which this node announces no address over BGP, by the first reason \
+         (docs/reasons.md).",
+        &["reason"],
+    )?;
+    let everywhere = metrics.gauge(
+        "ferrolb_services_unannounced",
+        "Services that have an address and that no node announces, by the reason \
+         (docs/reasons.md). Only the leader has it. Sessions have no part in it.",
+        &["reason"],
+    )?;
+    let saturate = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    for (reason, count) in status.announced.withheld() {
+        let gauge = here.with_label_values(&[reason.code()]);
+        gauge.set(saturate(count));
+    }
+    for (reason, count) in &status.unannounced {
+        let gauge = everywhere.with_label_values(&[*reason]);
+        gauge.set(saturate(*count));
     }
     Ok(())
 }

@@ -274,10 +274,15 @@ fn what_waits_for_its_first_announcement_is_counted_with_its_reason() {
         metallb_speaker: Some("metallb-system/speaker-x".to_owned()),
         allocated: Some(BTreeSet::new()),
         below_floor: 3,
+        unannounced: [("NoEndpoints", 4)].into(),
         ..DaemonStatus::default()
     };
     let text = rendered(&status, &[]);
     for (name, expected) in [
+        (
+            "ferrolb_services_unannounced",
+            "ferrolb_services_unannounced{reason=\"NoEndpoints\"} 4",
+        ),
         (
             "ferrolb_announcements_delayed_bool",
             "ferrolb_announcements_delayed_bool{reason=\"MetallbSpeaker\"} 1",
@@ -458,7 +463,21 @@ fn an_address_has_a_series_for_each_service_while_it_is_announced_over_bgp() {
         index.apply(change);
         let routes = NodeRoutes::of(&index, "node-a");
         status.announced.update_all(&index, &routes, |_| true);
-        lines(&rendered(&status, &[]), "metallb_speaker_announced").join(" ")
+        let text = rendered(&status, &[]);
+        for (name, expected) in [
+            (
+                "ferrolb_services_announced{protocol=\"bgp\"}",
+                status.announced.count(),
+            ),
+            (
+                "ferrolb_services_withheld{reason=\"NoEndpoints\"}",
+                1 - status.announced.count(),
+            ),
+        ] {
+            let is_shown = text.contains(&format!("{name} {expected}\n"));
+            assert!(is_shown || expected == 0, "{name}: {text}");
+        }
+        lines(&text, "metallb_speaker_announced").join(" ")
     };
     let series = "metallb_speaker_announced{ip=\"192.0.2.1\",node=\"node-a\",protocol=\"bgp\",\
                   service=\"default/web\"} 1";

@@ -1,16 +1,17 @@
-//! Writes Events, the statuses of pools and the key of hellos to the API server. A failed write is
-//! not retried: nothing depends on an Event, and the control loop requests the others again.
+//! Writes Events, conditions, the statuses of pools and the key of hellos to the API server. A
+//! failed write is not retried: nothing depends on an Event, and the control loop requests the
+//! others again.
 
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Secret};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::object::{Object, resource};
@@ -18,7 +19,9 @@ use super::watch::chain;
 use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::config::hello_secrets::{KEY, OWN};
-use crate::core::model::{NodeEvent, ServiceEvent};
+use crate::core::model::{
+    ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite, NodeEvent, ServiceEvent,
+};
 use crate::runtime::source::{ApiWrite, ApiWriteReceiver};
 
 /// Limit for a request.
@@ -53,6 +56,7 @@ impl ApiWriter {
             let written = match write {
                 ApiWrite::CreateHelloKey => self.create_key().await,
                 ApiWrite::PoolStatus(pool, status) => self.write_status(&pool, status).await,
+                ApiWrite::Condition(write) => self.write_condition(&write).await,
                 ApiWrite::Event(event) => {
                     sleep_until(next_event).await;
                     next_event = Instant::now() + EVENT_INTERVAL;
@@ -134,6 +138,30 @@ impl ApiWriter {
         }
     }
 
+    /// Server-side apply of one condition: those of other programs stay. The version of the Service
+    /// guards it, so that a decision about an older one, also of an earlier leader, is not written.
+    async fn write_condition(&self, write: &ConditionWrite) -> Result<(), String> {
+        let failed = |error: &str| {
+            format!(
+                "can't write a condition of the Service {}: {error}. Allow the allocator to patch \
+                 services/status (deploy/manifests/2-rbac.yaml)",
+                write.service
+            )
+        };
+        let ObjectName { namespace, name } = &*write.service;
+        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patch = Patch::Apply(condition_object(write, Timestamp::now()));
+        let patched = timeout(REQUEST_TIMEOUT, api.patch_status(name, &params, &patch));
+        match patched.await {
+            Ok(Ok(_)) => Ok(()),
+            // It changed or was deleted meanwhile: it is decided again.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+            Ok(Err(error)) => Err(failed(&chain(&error))),
+            Err(_) => Err(failed("no answer in time")),
+        }
+    }
+
     async fn create_event(&self, object: &Event) -> Result<(), String> {
         let about = &object.involved_object;
         let (kind, name) = (about.kind.as_deref(), about.name.as_deref());
@@ -156,6 +184,38 @@ impl ApiWriter {
             Err(_) => Err(failed("no answer in time")),
         }
     }
+}
+
+/// What is applied: without a condition, the one that an earlier write applied is removed.
+fn condition_object(write: &ConditionWrite, now: Timestamp) -> Value {
+    let mut status = json!({});
+    if let Some(condition) = &write.condition {
+        let AnnouncedCondition {
+            announced,
+            reason,
+            message,
+            since,
+        } = condition;
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let since = if since.is_empty() {
+            now.to_string()
+        } else {
+            since.clone()
+        };
+        status["conditions"] = json!([{
+            "type": ANNOUNCED_CONDITION,
+            "status": if *announced { "True" } else { "False" },
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": since,
+        }]);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": write.service.name, "resourceVersion": write.resource_version },
+        "status": status,
+    })
 }
 
 fn secret(key: Vec<u8>) -> Secret {
@@ -264,6 +324,40 @@ mod tests {
         let secret = serde_json::to_value(secret(vec![0xff; 3])).expect("JSON");
         assert_eq!(secret["metadata"]["name"], "ferrolb-layer2");
         assert_eq!(secret["data"], json!({"secretkey": "////"}));
+    }
+
+    #[test]
+    fn a_condition_is_guarded_by_the_version_and_keeps_the_time_of_its_last_change() {
+        let write = |since: &str| ConditionWrite {
+            service: Arc::new(ObjectName::new("shop", "web")),
+            resource_version: "7".to_owned(),
+            condition: Some(AnnouncedCondition {
+                announced: false,
+                reason: "NoEndpoints".to_owned(),
+                message: "a message".to_owned(),
+                since: since.to_owned(),
+            }),
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let object = condition_object(&write(""), now);
+        assert_eq!(
+            object["metadata"],
+            json!({"name": "web", "resourceVersion": "7"})
+        );
+        let applied = |object: &Value| object["status"]["conditions"][0].clone();
+        assert_eq!(
+            applied(&object),
+            json!({"type": "ferrolb.io/Announced", "status": "False", "reason": "NoEndpoints",
+                "message": "a message", "lastTransitionTime": "1970-01-01T00:00:00Z"})
+        );
+        let earlier = "1969-01-01T00:00:00Z";
+        let object = condition_object(&write(earlier), now);
+        assert_eq!(applied(&object)["lastTransitionTime"], earlier);
+        let removed = ConditionWrite {
+            condition: None,
+            ..write("")
+        };
+        assert_eq!(condition_object(&removed, now)["status"], json!({}));
     }
 
     #[test]

@@ -1,0 +1,213 @@
+//! What objects of a cluster say about sessions and owners. No decision depends on it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::core::api::ObjectName;
+use crate::core::api::bgp_session::{BgpSessionStatus, BgpState};
+
+/// What the objects say. The default: nothing was looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    /// The statuses of BGPSessions, by node and BGPPeer. One with `peerNetwork` has several. None:
+    /// they are not known, so that sessions are not explained.
+    sessions: Option<BTreeMap<String, BTreeMap<String, Vec<BgpSessionStatus>>>>,
+    /// The nodes that own addresses of services by layer 2. None: not looked at.
+    owners: Option<BTreeMap<ObjectName, BTreeMap<String, OwnerSource>>>,
+}
+
+/// What says that a node owns an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OwnerSource {
+    /// A ServiceL2Status.
+    Status,
+    /// The Event with which the ownership began, and its time. A failover writes none.
+    Event(String),
+}
+
+/// What is known about the session of a node with a BGPPeer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session<'a> {
+    /// A router has the routes.
+    Established(&'a BgpSessionStatus),
+    /// No router has them.
+    Down(&'a BgpSessionStatus),
+    /// No process observes the session.
+    Unknown(&'a BgpSessionStatus),
+    /// There is no BGPSession.
+    Missing,
+}
+
+/// The part of a ServiceL2Status that names the owner.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Layer2Status {
+    node: String,
+    service_name: String,
+    service_namespace: String,
+}
+
+impl Observed {
+    /// Adds BGPSessions. Returns the names of those that can't be read.
+    pub(crate) fn add_sessions(&mut self, objects: &[Value]) -> Vec<String> {
+        let sessions = self.sessions.get_or_insert_default();
+        let mut invalid = Vec::new();
+        for object in objects {
+            match BgpSessionStatus::deserialize(&object["status"]) {
+                Ok(status) => {
+                    let of_node = sessions.entry(status.node.clone()).or_default();
+                    let of_peer = of_node.entry(status.peer.clone()).or_default();
+                    of_peer.push(status);
+                }
+                Err(_) => {
+                    let name = object["metadata"]["name"].as_str();
+                    invalid.push(name.unwrap_or_default().to_owned());
+                }
+            }
+        }
+        invalid
+    }
+
+    /// Adds ServiceL2Statuses.
+    pub(crate) fn add_layer2_statuses(&mut self, objects: &[Value]) {
+        let owners = self.owners.get_or_insert_default();
+        for object in objects {
+            let status = Layer2Status::deserialize(&object["status"]).unwrap_or_default();
+            if status.node.is_empty() || status.service_name.is_empty() {
+                continue;
+            }
+            let service = ObjectName::new(status.service_namespace, status.service_name);
+            let of_service = owners.entry(service).or_default();
+            of_service.insert(status.node, OwnerSource::Status);
+        }
+    }
+
+    /// Adds the Events of nodes that began to announce by layer 2. The newest one of a service
+    /// counts, unless a ServiceL2Status names the owner.
+    pub(crate) fn add_layer2_events(&mut self, objects: &[Value]) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let owners = self.owners.get_or_insert_default();
+        for object in objects {
+            let about = &object["involvedObject"];
+            let service = ObjectName::new(text(&about["namespace"]), text(&about["name"]));
+            let (node, time) = (
+                text(&object["source"]["host"]),
+                text(&object["lastTimestamp"]),
+            );
+            if about["kind"] != "Service" || node.is_empty() {
+                continue;
+            }
+            let known = owners.entry(service).or_default();
+            // RFC 3339 in UTC: text order is time order.
+            let is_older = |source: &OwnerSource| match source {
+                OwnerSource::Status => false,
+                OwnerSource::Event(known) => *known < time,
+            };
+            if known.values().all(is_older) {
+                known.clear();
+                known.insert(node, OwnerSource::Event(time));
+            }
+        }
+    }
+
+    /// Whether the state of sessions is known.
+    pub(super) const fn has_sessions(&self) -> bool {
+        self.sessions.is_some()
+    }
+
+    /// The session of a node with a BGPPeer, of several the best one. None: sessions are not known.
+    pub(super) fn session(&self, node: &str, peer: &str) -> Option<Session<'_>> {
+        let of_node = self.sessions.as_ref()?.get(node);
+        let of_peer = of_node.and_then(|peers| peers.get(peer));
+        let all = || of_peer.into_iter().flatten();
+        let newest = |wanted: fn(BgpState) -> bool| {
+            let of_state = all().filter(|status| wanted(status.bgp));
+            of_state.max_by(|one, other| one.since.cmp(&other.since))
+        };
+        let established = newest(|state| state == BgpState::Established);
+        let known = || newest(|state| state != BgpState::Unknown);
+        let found = established.map(Session::Established);
+        let found = found.or_else(|| known().map(Session::Down));
+        let found = found.or_else(|| newest(|_| true).map(Session::Unknown));
+        Some(found.unwrap_or(Session::Missing))
+    }
+
+    /// The nodes that own addresses of a service by layer 2, and what says that. None: not looked
+    /// at.
+    pub(super) fn owners(
+        &self,
+        service: &ObjectName,
+    ) -> Option<impl Iterator<Item = (&String, &OwnerSource)>> {
+        let owners = self.owners.as_ref()?;
+        Some(owners.get(service).into_iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn session(node: &str, address: &str, state: &str) -> Value {
+        json!({ "metadata": { "name": format!("{node}.tor") }, "status": {
+            "node": node, "peer": "tor", "address": address, "bgp": state,
+            "since": "2026-01-01T00:00:00Z", "prefixesSent": 1,
+        }})
+    }
+
+    #[test]
+    fn the_best_session_with_the_routers_of_a_peer_counts_and_a_missing_one_is_no_unknown_one() {
+        let mut observed = Observed::default();
+        assert_eq!(observed.session("a", "tor"), None);
+        let invalid = observed.add_sessions(&[
+            session("a", "10.0.0.1", "Active"),
+            session("a", "10.0.0.2", "Established"),
+            session("b", "10.0.0.1", "Unknown"),
+            session("c", "10.0.0.1", "Unknown"),
+            session("c", "10.0.0.2", "Idle"),
+            json!({ "metadata": { "name": "odd" }, "status": { "bgp": 7 } }),
+        ]);
+        assert_eq!(invalid, ["odd"]);
+        let of = |node| observed.session(node, "tor").expect("sessions are known");
+        assert!(matches!(of("a"), Session::Established(status) if status.address == "10.0.0.2"));
+        assert!(matches!(of("b"), Session::Unknown(_)));
+        assert!(matches!(of("c"), Session::Down(status) if status.bgp == BgpState::Idle));
+        assert_eq!(of("d"), Session::Missing);
+    }
+
+    #[test]
+    fn a_status_names_the_owner_and_else_the_newest_event() {
+        let event = |service: &str, node: &str, time: &str| {
+            json!({ "involvedObject": { "kind": "Service", "namespace": "shop", "name": service },
+                "source": { "host": node }, "lastTimestamp": time })
+        };
+        let status = |node: &str| {
+            let mut status = json!({ "serviceName": "web", "serviceNamespace": "shop" });
+            status["node"] = json!(node);
+            json!({ "status": status })
+        };
+        let mut observed = Observed::default();
+        let web = ObjectName::new("shop", "web");
+        assert!(observed.owners(&web).is_none(), "not looked at");
+        observed.add_layer2_statuses(&[status("a"), json!({ "status": null })]);
+        observed.add_layer2_events(&[
+            event("web", "b", "2026-01-01T00:00:02Z"),
+            event("api", "b", "2026-01-01T00:00:02Z"),
+            event("api", "a", "2026-01-01T00:00:01Z"),
+        ]);
+        let owners = |name: &str| -> Vec<(String, OwnerSource)> {
+            let service = ObjectName::new("shop", name);
+            let owners = observed.owners(&service).expect("owners are known");
+            owners
+                .map(|(node, source)| (node.clone(), source.clone()))
+                .collect()
+        };
+        assert_eq!(owners("web"), [("a".to_owned(), OwnerSource::Status)]);
+        let event = OwnerSource::Event("2026-01-01T00:00:02Z".to_owned());
+        assert_eq!(owners("api"), [("b".to_owned(), event)]);
+        assert_eq!(owners("other"), []);
+    }
+}

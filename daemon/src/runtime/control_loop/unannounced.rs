@@ -1,0 +1,67 @@
+//! Writes conditions and Events about services that no node announces, as the leader.
+
+use tokio::time::Instant;
+
+use super::Running;
+use crate::core::api::Kind;
+use crate::core::decide::unannounced::{Report, Unannounced};
+use crate::core::index::Dirty;
+use crate::runtime::source::{ApiWrite, Source};
+
+/// Without a complete list of these, no conclusion is possible.
+const LISTED: [Kind; 3] = [Kind::Node, Kind::Service, Kind::EndpointSlice];
+
+/// The configuration that may not be refused. A kind that the API server lacks has no objects.
+const READABLE: [Kind; 7] = [
+    Kind::ConfigMap,
+    Kind::BgpPeer,
+    Kind::FerrolbBgpPeer,
+    Kind::BgpAdvertisement,
+    Kind::FerrolbBgpAdvertisement,
+    Kind::L2Advertisement,
+    Kind::FerrolbL2Advertisement,
+];
+
+impl Running {
+    /// Notes the services that a change affects.
+    pub(super) fn check_unannounced(&mut self, dirty: &Dirty) {
+        if self.sees_all_announcers() {
+            self.unannounced.note(&self.index, dirty);
+        } else {
+            self.unannounced = Unannounced::default();
+        }
+    }
+
+    fn sees_all_announcers(&self) -> bool {
+        self.index.is_listed(&LISTED) && self.index.is_readable(&READABLE)
+    }
+
+    /// Looks at them, and writes what is due.
+    pub(super) fn report_unannounced(&mut self, source: &Source) {
+        if !self.leading || !self.decided {
+            return;
+        }
+        // A list of EndpointSlices that is empty changes no service.
+        if !self.unannounced.is_complete() && self.sees_all_announcers() {
+            let everything = Dirty {
+                configuration: true,
+                ..Dirty::default()
+            };
+            self.unannounced.note(&self.index, &everything);
+        }
+        self.unpublished |= self.unannounced.is_due();
+        let now = Instant::now().into_std();
+        for Report { condition, event } in self.unannounced.step(now, &self.index) {
+            source.writes.send(ApiWrite::Condition(condition));
+            let Some(event) = event else {
+                continue;
+            };
+            if event.warning {
+                tracing::warn!(service = %event.service, "{}", event.message);
+            } else {
+                tracing::info!(service = %event.service, "{}", event.message);
+            }
+            source.writes.send(ApiWrite::Event(event));
+        }
+    }
+}
