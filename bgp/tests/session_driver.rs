@@ -13,7 +13,7 @@ use ferrolb_bgp::config::{
 };
 use ferrolb_bgp::fsm::{Cause, Event, PeerRoutes, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
-use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
+use ferrolb_bgp::speaker::{self, Delays, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Family, Open, Update, keepalive};
 use ipnet::IpNet;
 use tokio::time::timeout;
@@ -586,4 +586,32 @@ async fn dropping_all_handles_starts_a_graceful_restart_where_negotiated_rfc4724
         let retained = matches!(cause, Cause::Closed { error: None, .. });
         assert_eq!((retained, withdrawn == 0), (restarts, restarts), "{cause}");
     }
+}
+
+/// What [`Handle::routes`] sends follows from no change. The peer's TCP is the kernel.
+#[tokio::test]
+async fn a_change_counts_when_it_is_decided_written_and_acknowledged() {
+    let (_router, _received, address) = router(&["127.0.0.1"], None);
+    let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+    handle.set_peer(node(address, "127.0.0.1", None)).unwrap();
+    handle.open_gate();
+    wait_for(&handle, State::Established).await;
+    handle.routes(routes(&prefixes(1), true));
+    handle.routes_since(std::time::Instant::now(), routes(&prefixes(2), true));
+    let count = |delays: Delays| delays.buckets.iter().sum::<u64>();
+    let begun = std::time::Instant::now();
+    while count(handle.convergence().acknowledged) < 1 {
+        assert!(begun.elapsed() < TIMEOUT, "{:?}", handle.convergence());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let convergence = handle.convergence();
+    for delays in [
+        convergence.decided,
+        convergence.written,
+        convergence.acknowledged,
+    ] {
+        assert_eq!(count(delays), 1, "{convergence:?}");
+    }
+    assert!(convergence.decided.sum <= convergence.written.sum);
+    assert!(convergence.written.sum < convergence.acknowledged.sum);
 }

@@ -90,7 +90,7 @@ async fn the_first_route_of_a_prefix_has_the_weight_of_all_services() {
     let (engine, _events) = speaker::spawn(options).expect("an engine");
     let mut announcer = Announcer::new("node-a".into(), engine, None);
     let index = index(node, &router);
-    announcer.update(Instant::now(), &index, &Dirty::default());
+    announcer.update(Instant::now(), &index, &Dirty::default(), None);
     let update = loop {
         let event = timeout(TIMEOUT, router.events.recv()).await;
         let event = event.expect("no route").expect("the router runs");

@@ -14,6 +14,7 @@ use tracing::{debug, error, warn};
 
 use super::AdvertisedRoute;
 use super::bfd::{self, BfdThread};
+use super::convergence::Histograms;
 use super::events::EventSender;
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
@@ -21,8 +22,8 @@ use super::md5_drops::Dials;
 use super::socket::{Progress, SetupError, Socket, Written};
 use super::timer::Timer;
 use crate::fsm::{
-    ConnectionId, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus, ShutdownMode,
-    Speaker,
+    ConnectionId, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerRoutes, PeerStatus,
+    ShutdownMode, Speaker,
 };
 use crate::rib::Route;
 
@@ -40,6 +41,8 @@ const COMMANDS_PER_TURN: usize = 64;
 #[derive(Debug)]
 pub(super) enum Command {
     Input(Input),
+    /// Routes that follow from a change that was seen at this time.
+    Routes(std::time::Instant, Vec<PeerRoutes>),
     Status(oneshot::Sender<Vec<PeerStatus>>),
     OtherPaths(oneshot::Sender<Vec<OtherPaths>>),
     Peer(String, oneshot::Sender<Option<Box<PeerDetail>>>),
@@ -60,6 +63,7 @@ pub(super) struct Driver {
     buffer: Vec<u8>,
     bfd: BfdThread,
     dials: Dials,
+    histograms: Arc<Histograms>,
     stopped: bool,
 }
 
@@ -83,6 +87,7 @@ impl Driver {
             buffer: vec![0; CHUNK],
             bfd: BfdThread::default(),
             dials: Dials::default(),
+            histograms: Arc::default(),
             stopped: false,
         }
     }
@@ -90,6 +95,11 @@ impl Driver {
     /// Counter of BFD packets that matched no session.
     pub(super) fn bfd_packets_without_session(&self) -> Arc<AtomicU64> {
         self.bfd.packets_without_session()
+    }
+
+    /// How long changes take to reach the peers.
+    pub(super) fn histograms(&self) -> Arc<Histograms> {
+        self.histograms.clone()
     }
 
     /// Runs until the state machine has stopped.
@@ -104,11 +114,12 @@ impl Driver {
         let mut more = false;
         while !self.stopped {
             let due = std::future::poll_fn(|cx| self.poll(cx, more)).await;
-            if due {
+            if due && self.speaker.poll_timeout().is_some_and(|at| at <= now()) {
                 self.on_timeout().await;
             }
             more = self.write_all();
-            let deadline = self.speaker.poll_timeout();
+            let deadlines = [self.speaker.poll_timeout(), self.look()];
+            let deadline = deadlines.into_iter().flatten().min();
             self.timer.set(deadline.map(Instant::from_std));
             // The runtime polls the kernel for sockets and timers only during a yield.
             tokio::task::yield_now().await;
@@ -128,6 +139,17 @@ impl Driver {
         // A dial may be about to time out: pass on the reason first.
         self.report_md5_drops();
         self.feed(Input::Timeout);
+    }
+
+    /// Looks where acknowledgements are due. Returns when the next ones are.
+    fn look(&mut self) -> Option<std::time::Instant> {
+        let due = |socket: &Socket| socket.changes().look();
+        self.sockets.values().find_map(due)?;
+        let now = now();
+        let sockets = self.sockets.values_mut();
+        sockets
+            .filter_map(|socket| socket.look(now, &self.histograms))
+            .min()
     }
 
     fn report_md5_drops(&mut self) {
@@ -242,6 +264,12 @@ impl Driver {
                 self.feed(input);
                 if let Some(name) = removed {
                     self.addresses.remove(&name);
+                }
+            }
+            Command::Routes(seen, routes) => {
+                self.feed(Input::Routes(routes));
+                for socket in self.sockets.values_mut() {
+                    socket.changes_mut().changed(seen);
                 }
             }
             // The receiver of an answer may have been dropped.
@@ -416,13 +444,16 @@ impl Driver {
             };
             let mut octets = None;
             if socket.wants_octets() {
-                octets = self.speaker.poll_transmit(now(), id, CHUNK);
-                if octets.is_none() {
+                let now = now();
+                octets = self.speaker.poll_transmit(now, id, CHUNK);
+                let Some(octets) = &octets else {
+                    socket.all_written(now, &self.histograms);
                     socket.all_sent();
                     // These may have been the last octets of a session that ends.
                     self.drain();
                     return Ok(self.sockets.get(&id).is_some_and(Socket::is_finishing));
-                }
+                };
+                socket.changes_mut().sends(octets);
             }
             if socket.write(octets)? == Written::Blocked {
                 break;

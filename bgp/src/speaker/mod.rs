@@ -26,6 +26,7 @@
 
 mod bfd;
 mod commands;
+mod convergence;
 mod driver;
 mod events;
 mod listener;
@@ -41,12 +42,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::commands::COMMANDS_MAX;
+use self::convergence::Histograms;
+pub use self::convergence::{Convergence, DELAY_BOUNDS, Delays};
 use self::driver::{Command, Driver};
 use self::events::EventSender;
 pub use self::events::Events;
@@ -78,6 +81,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     local_addresses: Vec<SocketAddr>,
     bfd_packets_without_session: Arc<AtomicU64>,
+    histograms: Arc<Histograms>,
     ended: watch::Receiver<()>,
 }
 
@@ -141,6 +145,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
     let (end_sender, ended) = watch::channel(());
     let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, sender);
     let bfd_packets_without_session = driver.bfd_packets_without_session();
+    let histograms = driver.histograms();
     thread::Builder::new()
         .name("ferrolb-bgp".to_owned())
         .spawn(move || {
@@ -153,6 +158,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
             commands: command_sender,
             local_addresses,
             bfd_packets_without_session,
+            histograms,
             ended,
         },
         events,
@@ -186,6 +192,21 @@ impl Handle {
     /// Changes the routes of peers. The changes of one call are sent as one batch.
     pub fn routes(&self, routes: Vec<PeerRoutes>) {
         self.input(Input::Routes(routes));
+    }
+
+    /// As [`routes`](Self::routes), for a change that was seen at this time: it counts for
+    /// [`convergence`](Self::convergence).
+    pub fn routes_since(&self, seen: Instant, routes: Vec<PeerRoutes>) {
+        let now = tokio::time::Instant::now().into_std();
+        self.histograms.decided(now.saturating_duration_since(seen));
+        commands::send(&self.commands, Command::Routes(seen, routes));
+    }
+
+    /// How long the changes of [`routes_since`](Self::routes_since) took to reach the peers, since
+    /// the start. Those of a session that ends before the acknowledgement count as far as they got.
+    #[must_use]
+    pub fn convergence(&self) -> Convergence {
+        self.histograms.convergence()
     }
 
     /// Permits the transmission of UPDATE and End-of-RIB messages: the initial set of routes is
