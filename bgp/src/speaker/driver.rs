@@ -8,18 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::AdvertisedRoute;
 use super::bfd::{self, BfdThread};
+use super::capture::{self, Capture};
 use super::convergence::Histograms;
 use super::events::EventSender;
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::md5_drops::Dials;
+use super::monitor::{self, Monitor};
 use super::socket::{Progress, SetupError, Socket, Written};
+use super::taps::{Queue, Scope, Taps};
 use super::timer::Timer;
 use crate::fsm::{
     ConnectionId, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerRoutes, PeerStatus,
@@ -47,6 +51,8 @@ pub(super) enum Command {
     OtherPaths(oneshot::Sender<Vec<OtherPaths>>),
     Peer(String, oneshot::Sender<Option<Box<PeerDetail>>>),
     Advertised(String, oneshot::Sender<Vec<AdvertisedRoute>>),
+    Capture(String, oneshot::Sender<Option<Capture>>),
+    Monitor(oneshot::Sender<Monitor>),
 }
 
 pub(super) struct Driver {
@@ -64,6 +70,7 @@ pub(super) struct Driver {
     bfd: BfdThread,
     dials: Dials,
     histograms: Arc<Histograms>,
+    taps: Taps,
     stopped: bool,
 }
 
@@ -88,6 +95,7 @@ impl Driver {
             bfd: BfdThread::default(),
             dials: Dials::default(),
             histograms: Arc::default(),
+            taps: Taps::default(),
             stopped: false,
         }
     }
@@ -206,7 +214,7 @@ impl Driver {
     }
 
     fn progress(&mut self, connection: ConnectionId, progress: Progress) {
-        self.feed(match progress {
+        let input = match progress {
             Progress::Connected { local, remote } => Input::Connected {
                 connection,
                 local,
@@ -216,14 +224,26 @@ impl Driver {
                 connection,
                 error: error.into(),
             },
-            Progress::Read(octets) => Input::Received { connection, octets },
+            Progress::Read(octets) => return self.received(connection, octets),
             Progress::Ended(error) => Input::Closed {
                 connection,
                 error: error.map(IoFailure::from),
             },
             // `write_all` continues.
             Progress::Writable => return,
-        });
+        };
+        self.feed(input);
+    }
+
+    fn received(&mut self, connection: ConnectionId, octets: Bytes) {
+        let captured = (!self.taps.is_empty()).then(|| octets.clone());
+        if captured.is_some() {
+            self.taps.note(&self.speaker, connection);
+        }
+        self.feed(Input::Received { connection, octets });
+        if let Some(octets) = captured {
+            self.taps.received(&self.speaker, connection, &octets);
+        }
     }
 
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
@@ -280,6 +300,16 @@ impl Driver {
             Command::Peer(name, answer) => {
                 drop(answer.send(self.speaker.peer(now(), &name).map(Box::new)));
             }
+            Command::Capture(peer, answer) => {
+                let known = self.speaker.peer(now(), &peer).is_some();
+                let tap = known.then(|| self.tap(Scope::Peer(peer), capture::QUEUE_MAX));
+                drop(answer.send(tap.map(Capture)));
+            }
+            Command::Monitor(answer) => {
+                let queue = self.tap(Scope::Monitor, monitor::QUEUE_MAX);
+                let sessions = self.speaker.sessions_up();
+                drop(answer.send(Monitor { sessions, queue }));
+            }
             Command::Advertised(peer, answer) => {
                 let now = now();
                 let routes = self.speaker.advertised(now, &peer);
@@ -292,6 +322,14 @@ impl Driver {
                 drop(answer.send(routes));
             }
         }
+    }
+
+    /// Begins to copy messages.
+    fn tap(&mut self, scope: Scope, max: usize) -> Queue {
+        let (sender, queue) = Queue::new(max);
+        let connections = self.sockets.keys().copied();
+        self.taps.begin(scope, sender, &self.speaker, connections);
+        queue
     }
 
     fn accept(&mut self, accepted: Accepted) {
@@ -401,10 +439,12 @@ impl Driver {
             Output::Finish { connection } => self.sockets.get_mut(&connection)?.finish(),
             Output::Close { connection } => {
                 self.dials.end(connection);
+                self.taps.closed(connection);
                 self.sockets.remove(&connection);
             }
             Output::Event(event) => {
                 log::event(&event, &self.addresses);
+                self.taps.event(&self.speaker, &event);
                 self.events.send(event);
             }
             Output::Stopped => self.stopped = true,
@@ -454,6 +494,9 @@ impl Driver {
                     return Ok(self.sockets.get(&id).is_some_and(Socket::is_finishing));
                 };
                 socket.changes_mut().sends(octets);
+                if !self.taps.is_empty() {
+                    self.taps.sent(&self.speaker, id, octets);
+                }
             }
             if socket.write(octets)? == Written::Blocked {
                 break;

@@ -21,10 +21,13 @@
 //! | events | 4096 | the event is dropped and counted in [`Event::Missed`](crate::fsm::Event) |
 //! | received UPDATEs | 1 MiB for each connection | its socket is not read: TCP slows the peer |
 //! | BFD commands, BFD events | 1024 each | one merged item for each peer waits in the sender |
+//! | messages of a [`Capture`] | 4 MiB | the message is dropped: [`Captured::Missed`] |
+//! | messages of a [`Monitor`] | 16 MiB | the [`Monitor`] ends |
 //!
 //! Only a caller ever waits: the BGP and BFD threads never block on a channel.
 
 mod bfd;
+mod capture;
 mod commands;
 mod convergence;
 mod driver;
@@ -32,8 +35,10 @@ mod events;
 mod listener;
 mod log;
 mod md5_drops;
+mod monitor;
 mod socket;
 mod sockopt;
+mod taps;
 mod timer;
 
 use std::collections::BTreeSet;
@@ -47,6 +52,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::capture::{Capture, Captured};
 use self::commands::COMMANDS_MAX;
 use self::convergence::Histograms;
 pub use self::convergence::{Convergence, DELAY_BOUNDS, Delays};
@@ -54,6 +60,7 @@ use self::driver::{Command, Driver};
 use self::events::EventSender;
 pub use self::events::Events;
 use self::listener::Listeners;
+pub use self::monitor::{Monitor, MonitorEnd, Monitored};
 use crate::config::{ConfigError, PeerConfig};
 use crate::fsm::{
     Input, LinkState, OtherPaths, PeerDetail, PeerRoutes, PeerStatus, ShutdownMode, Speaker,
@@ -255,6 +262,21 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.ask(Command::Advertised(peer.into(), sender)).await;
         answer.await.unwrap_or_default()
+    }
+
+    /// Begins to copy the messages of a peer, or of the dynamic neighbors of a template; `None` for
+    /// an unknown name or after the speaker has ended.
+    pub async fn capture(&self, peer: impl Into<String>) -> Option<Capture> {
+        let (sender, answer) = oneshot::channel();
+        self.ask(Command::Capture(peer.into(), sender)).await;
+        answer.await.ok().flatten()
+    }
+
+    /// Begins to copy what all sessions send and receive; `None` after the speaker has ended.
+    pub async fn monitor(&self) -> Option<Monitor> {
+        let (sender, answer) = oneshot::channel();
+        self.ask(Command::Monitor(sender)).await;
+        answer.await.ok()
     }
 
     /// Shuts down all sessions with `text` as shutdown communication (RFC 9003). Returns when the

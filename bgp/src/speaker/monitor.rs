@@ -1,0 +1,59 @@
+//! What a monitoring station (RFC 7854) is told about all sessions.
+
+use std::time::Duration;
+
+use super::taps::{Item, Queue};
+use crate::capture::CapturedMessage;
+use crate::fsm::{Cause, SessionUp};
+
+/// Maximum size of what waits for a reader, in octets.
+pub(super) const QUEUE_MAX: usize = 16 << 20;
+
+/// What a [`Monitor`] receives. Times are since 1970-01-01, 00:00 UTC.
+#[derive(Clone, Debug)]
+pub enum Monitored {
+    /// A session is established.
+    Up(Duration, Box<SessionUp>),
+    /// An UPDATE was sent or received.
+    Update(CapturedMessage),
+    /// The session of the peer of this name has ended.
+    Down(Duration, String, Box<Cause>),
+}
+
+/// Why a [`Monitor`] has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MonitorEnd {
+    /// The reader was too slow: something is missing.
+    #[error("it reads too slowly")]
+    TooSlow,
+    /// The speaker has ended.
+    #[error("the BGP engine has ended")]
+    SpeakerEnded,
+}
+
+/// Begin, UPDATEs and end of all sessions, from now on. Dropping it ends the monitoring.
+#[derive(Debug)]
+pub struct Monitor {
+    /// The sessions that are established already. [`Handle::advertised`](super::Handle::advertised)
+    /// has their routes; what is sent meanwhile is received afterwards.
+    pub sessions: Vec<SessionUp>,
+    pub(super) queue: Queue,
+}
+
+impl Monitor {
+    /// Receives what happened next. Cancel safe.
+    ///
+    /// # Errors
+    /// There is no more.
+    pub async fn recv(&mut self) -> Result<Monitored, MonitorEnd> {
+        if self.queue.take_missed() > 0 {
+            return Err(MonitorEnd::TooSlow);
+        }
+        match self.queue.recv().await {
+            Some(Item::Up(at, up)) => Ok(Monitored::Up(at, up)),
+            Some(Item::Message(message)) => Ok(Monitored::Update(message)),
+            Some(Item::Down(at, peer, cause)) => Ok(Monitored::Down(at, peer, cause)),
+            None => Err(MonitorEnd::SpeakerEnded),
+        }
+    }
+}
