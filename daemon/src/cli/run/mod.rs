@@ -78,8 +78,8 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     metrics: MetricsArgs,
     /// Path of the control socket (not of allocators), used by `ferrolb peers`, `peer`, `routes`,
-    /// `log`, `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role layer2
-    /// /run/ferrolb/layer2.sock, if it can be created]
+    /// `log`, `capture`, `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role
+    /// layer2 /run/ferrolb/layer2.sock, if it can be created]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Listen on this address for routers that dial in; can be given several times. Without it
@@ -553,8 +553,8 @@ fn socket(path: Option<&Path>, role: Role) -> anyhow::Result<Option<Socket>> {
         (Err(error), Some(_)) => Err(error.into()),
         (Err(error), None) => {
             tracing::warn!(
-                "control socket unavailable, `ferrolb peers`, `peer`, `routes`, `log`, `l2` and \
-                 `probe` will not work: {error}"
+                "control socket unavailable, `ferrolb peers`, `peer`, `routes`, `log`, `capture`, \
+                 `l2` and `probe` will not work: {error}"
             );
             Ok(None)
         }
