@@ -42,7 +42,7 @@ pub struct CapturedSession {
     pub remote: SocketAddr,
     /// Our AS number.
     pub local_asn: Asn,
-    /// The peer's AS number; zero if neither its OPEN nor the configuration has told it.
+    /// The peer's AS number; zero if neither its OPEN nor the configuration has it.
     pub remote_asn: Asn,
     /// Whether AS numbers in UPDATEs have four octets (RFC 6793).
     pub four_octet_asn: bool,

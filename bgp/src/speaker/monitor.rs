@@ -1,4 +1,4 @@
-//! What a monitoring station (RFC 7854) is told about all sessions.
+//! All sessions, for a monitoring station (RFC 7854).
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The protocol of the control socket: one line of JSON per request and per answer (routes and
-//! captures: one line per route or message), over a Unix socket with access for its owner only. [`server`] answers,
-//! [`client`] asks.
+//! captures: one line per route or message), over a Unix socket with access for its owner only.
+//! [`server`] answers, [`client`] asks.
 
 pub(crate) mod capture;
 pub(crate) mod client;
