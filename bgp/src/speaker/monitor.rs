@@ -57,3 +57,41 @@ impl Monitor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn down() -> Item {
+        Item::Down(Duration::ZERO, "tor".to_owned(), Box::new(Cause::Replaced))
+    }
+
+    fn monitor(queue: Queue) -> Monitor {
+        Monitor {
+            sessions: Vec::new(),
+            queue,
+        }
+    }
+
+    /// A gap must not go unnoticed: the station would keep routes that are withdrawn.
+    #[tokio::test]
+    async fn a_reader_that_is_too_slow_learns_that_before_it_gets_more() {
+        let (sender, queue) = Queue::new(1000);
+        let mut monitor = monitor(queue);
+        for _ in 0..5 {
+            sender.send(down());
+        }
+        assert_eq!(monitor.recv().await.err(), Some(MonitorEnd::TooSlow));
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_arrives_before_the_end_of_the_speaker() {
+        let (sender, queue) = Queue::new(1000);
+        let mut monitor = monitor(queue);
+        sender.send(down());
+        drop(sender);
+        let first = monitor.recv().await;
+        assert!(matches!(first, Ok(Monitored::Down(_, peer, _)) if peer == "tor"));
+        assert_eq!(monitor.recv().await.err(), Some(MonitorEnd::SpeakerEnded));
+    }
+}
