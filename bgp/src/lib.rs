@@ -12,6 +12,8 @@
 //!   collisions, graceful restart, shutdown.
 //! * [`bfd`]: the state machine of BFD (RFC 5880). The BGP state machine tears down sessions whose
 //!   path fails.
+//! * [`capture`]: messages of sessions as MRT records and as a pcap file.
+//! * [`bmp`]: messages to a monitoring station (RFC 7854, RFC 8671).
 //! * `speaker` (feature `speaker`): the only part with I/O. One thread with a tokio loop moves
 //!   octets between sockets and the state machine of BGP, a second one does so for BFD.
 //!
@@ -70,6 +72,11 @@
 //! * RFC 9687: the send hold timer (§4).
 //! * RFC 9774: AS_SETs are treated as withdraw (§3).
 //!
+//! Monitoring:
+//!
+//! * RFC 6396: MRT records of messages (BGP4MP_ET) in [`capture`];
+//! * RFC 7854, RFC 8671: BMP with the Adj-RIB-Out in [`bmp`].
+//!
 //! BFD, in [`bfd`] and `speaker`:
 //!
 //! * RFC 5880: asynchronous mode, without authentication and without sending Echo packets; a peer's
@@ -81,6 +88,8 @@
 //! roles (RFC 9234), long-lived graceful restart (RFC 9494).
 
 pub mod bfd;
+pub mod bmp;
+pub mod capture;
 pub mod config;
 pub mod fsm;
 pub mod rib;

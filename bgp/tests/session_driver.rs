@@ -13,7 +13,7 @@ use ferrolb_bgp::config::{
 };
 use ferrolb_bgp::fsm::{Cause, Event, PeerRoutes, ShutdownMode, SpeakerConfig, State};
 use ferrolb_bgp::rib::RouteAttributes;
-use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
+use ferrolb_bgp::speaker::{self, Capture, Captured, Delays, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Family, Open, Update, keepalive};
 use ipnet::IpNet;
 use tokio::time::timeout;
@@ -586,4 +586,91 @@ async fn dropping_all_handles_starts_a_graceful_restart_where_negotiated_rfc4724
         let retained = matches!(cause, Cause::Closed { error: None, .. });
         assert_eq!((retained, withdrawn == 0), (restarts, restarts), "{cause}");
     }
+}
+
+/// What [`Handle::routes`] sends follows from no change. The peer's TCP is the kernel.
+#[tokio::test]
+async fn a_change_counts_when_it_is_decided_written_and_acknowledged() {
+    let (_router, _received, address) = router(&["127.0.0.1"], None);
+    let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+    handle.set_peer(node(address, "127.0.0.1", None)).unwrap();
+    handle.open_gate();
+    wait_for(&handle, State::Established).await;
+    handle.routes(routes(&prefixes(1), true));
+    handle.routes_since(std::time::Instant::now(), routes(&prefixes(2), true));
+    let count = |delays: Delays| delays.buckets.iter().sum::<u64>();
+    let begun = std::time::Instant::now();
+    while count(handle.convergence().acknowledged) < 1 {
+        assert!(begun.elapsed() < TIMEOUT, "{:?}", handle.convergence());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let convergence = handle.convergence();
+    for delays in [
+        convergence.decided,
+        convergence.written,
+        convergence.acknowledged,
+    ] {
+        assert_eq!(count(delays), 1, "{convergence:?}");
+    }
+    assert!(convergence.decided.sum <= convergence.written.sum);
+    assert!(convergence.written.sum < convergence.acknowledged.sum);
+}
+
+/// Direction and type of each message until a NOTIFICATION.
+async fn messages(mut capture: Capture) -> Vec<(bool, u8)> {
+    let mut messages = Vec::new();
+    while messages.last().is_none_or(|(_, kind)| *kind != 3) {
+        let captured = timeout(TIMEOUT, capture.recv()).await;
+        let Some(Captured::Message(message)) = captured.expect("in time") else {
+            panic!("{messages:?}");
+        };
+        assert!(!message.octets.windows(6).any(|octets| octets == b"secret"));
+        assert_eq!(message.octets[..16], [0xff; 16]);
+        messages.push((message.sent, message.octets[18]));
+    }
+    messages
+}
+
+/// The router captures from the first message on, the node in the middle of the session.
+#[tokio::test]
+async fn a_capture_has_all_messages_of_one_peer_up_to_the_notification() {
+    let (router, _received, address) = router(&["127.0.0.1", "127.0.0.2"], Some("secret"));
+    assert!(router.capture("tor").await.is_none(), "no such peer");
+    let all = router.capture("127.0.0.1").await.unwrap();
+    let (handle, _events) = speaker::spawn(options(2, false)).unwrap();
+    for source in ["127.0.0.2", "127.0.0.1"] {
+        let mut peer = node(address, source, Some("secret"));
+        peer.name = source.to_owned();
+        handle.set_peer(peer).unwrap();
+    }
+    handle.open_gate();
+    let begun = std::time::Instant::now();
+    while !handle
+        .snapshot()
+        .await
+        .iter()
+        .all(|peer| peer.state == State::Established)
+    {
+        assert!(begun.elapsed() < TIMEOUT);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let rest = handle.capture("127.0.0.1").await.unwrap();
+    handle.remove_peer("127.0.0.1");
+    let all = messages(all).await;
+    for message in [
+        (true, 1),
+        (false, 1),
+        (true, 4),
+        (false, 4),
+        (true, 2),
+        (false, 2),
+    ] {
+        assert!(all.contains(&message), "{message:?} {all:?}");
+    }
+    assert_eq!(all.last(), Some(&(false, 3)), "{all:?}");
+    let rest = messages(rest).await;
+    assert!(
+        !rest.contains(&(true, 1)) && rest.last() == Some(&(true, 3)),
+        "{rest:?}"
+    );
 }

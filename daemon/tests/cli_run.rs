@@ -55,6 +55,19 @@ fn run_refuses_a_health_url_that_is_none_and_in_a_role_that_announces_nothing() 
 }
 
 #[test]
+fn run_refuses_a_collector_without_a_port_and_in_a_role_without_sessions() {
+    let output = ferrolb(&["run", "--node-name", "a", "--bmp", "collector.example.org"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("expected HOST:PORT"), "{text}");
+    let arguments = ["run", "--role", "allocator", "--bmp", "127.0.0.1:5000"];
+    let output = ferrolb(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("--bmp has no effect"), "{text}");
+}
+
+#[test]
 fn run_with_metrics_over_https_needs_an_api_server_and_a_valid_certificate() {
     let error = |arguments: &[&str]| {
         let run = ["run", "--role=allocator", "--metrics-addr=127.0.0.1:0"];

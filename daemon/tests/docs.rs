@@ -244,7 +244,8 @@ fn the_crds_and_the_file_with_all_manifests_are_current() {
 
 #[test]
 fn a_scrape_without_any_state_is_valid() {
-    let text = render_metrics(&DaemonStatus::default(), "node-a", &[], 0, None).expect("metrics");
+    let text =
+        render_metrics(&DaemonStatus::default(), "node-a", &[], None, None).expect("metrics");
     let text = String::from_utf8(text).expect("text");
     assert!(
         text.contains("metallb_k8s_client_config_loaded_bool 0"),

@@ -102,7 +102,7 @@ async fn the_first_route_of_a_prefix_has_the_weight_of_all_services() {
     let mut router = Router::start(node, false);
     let (mut announcer, _events) = announcer(node);
     let index = index(node, &router);
-    announcer.update(Instant::now(), &index, &Dirty::default());
+    announcer.update(Instant::now(), &index, &Dirty::default(), None);
     let update = loop {
         let event = timeout(TIMEOUT, router.events.recv()).await;
         let event = event.expect("no route").expect("the router runs");
@@ -131,12 +131,12 @@ async fn a_service_without_address_changes_no_route() {
     let router = Router::start(node, false);
     let (mut announcer, _events) = announcer(node);
     let mut index = index(node, &router);
-    assert!(announcer.update(Instant::now(), &index, &Dirty::default()));
+    assert!(announcer.update(Instant::now(), &index, &Dirty::default(), None));
     let dirty = apply(&mut index, Kind::Service, "new", service(None));
-    assert!(!announcer.update(Instant::now(), &index, &dirty));
+    assert!(!announcer.update(Instant::now(), &index, &dirty, None));
 
     let last = format!("service-{:04}", SERVICES - 1);
     let mut dirty = apply(&mut index, Kind::Service, "service-0000", service(None));
     dirty.merge(apply(&mut index, Kind::Service, &last, service(None)));
-    assert!(announcer.update(Instant::now(), &index, &dirty));
+    assert!(announcer.update(Instant::now(), &index, &dirty, None));
 }

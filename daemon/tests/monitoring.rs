@@ -102,10 +102,19 @@ fn unknown(known: &Known, expression: &str, legend: &str) -> Vec<String> {
 }
 
 fn known() -> Known {
-    let described = metrics().expect("metrics").into_iter();
-    described
-        .map(|metric| (metric.name, metric.labels))
-        .collect()
+    let mut known = Known::new();
+    for metric in metrics().expect("metrics") {
+        if metric.kind != "histogram" {
+            known.insert(metric.name, metric.labels);
+            continue;
+        }
+        for suffix in ["sum", "count"] {
+            known.insert(format!("{}_{suffix}", metric.name), metric.labels.clone());
+        }
+        let labels = [metric.labels, vec!["le".to_owned()]].concat();
+        known.insert(format!("{}_bucket", metric.name), labels);
+    }
+    known
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn layer2_metrics() -> Vec<u8> {
         layer2_services: Layer2Services::named(&services),
         ..DaemonStatus::default()
     };
-    render_metrics(&status, "node-a", &[], 0, Some(&layer2)).expect("metrics")
+    render_metrics(&status, "node-a", &[], None, Some(&layer2)).expect("metrics")
 }
 
 /// Answers every request with this text. Returns the address.
@@ -268,7 +268,7 @@ fn every_query_of_the_dashboard_has_results_and_every_alert_is_evaluated() {
     let manifests_folder = folder.path().join("manifests");
     fs::create_dir(&manifests_folder).expect("a folder");
     let text = manifests(router.address.port());
-    fs::write(manifests_folder.join("all.yaml"), text).expect("written");
+    fs::write(manifests_folder.join("all.yaml"), &text).expect("written");
     let metrics = free_address();
     let _daemon = Daemon::start_with(
         &manifests_folder,
@@ -286,6 +286,19 @@ fn every_query_of_the_dashboard_has_results_and_every_alert_is_evaluated() {
     // `rate` needs two samples.
     prometheus.await_results("min(count_over_time(metallb_bgp_updates_total[1m])) > 2");
     prometheus.await_results("min(count_over_time(ferrolb_layer2_addresses[1m])) > 2");
+    // The Service loses its only endpoint.
+    let without_endpoints = text.replace("[{addresses: [10.1.0.1]}]", "[]");
+    assert_ne!(without_endpoints, text);
+    let replace = |text: &str| {
+        let new = folder.path().join("new.yaml");
+        fs::write(&new, text).expect("written");
+        fs::rename(new, manifests_folder.join("all.yaml")).expect("replaced");
+    };
+    replace(&without_endpoints);
+    prometheus.await_results("ferrolb_convergence_seconds_count{stage=\"acknowledged\"} > 0");
+    // Other queries are about an announced address.
+    replace(&text);
+    prometheus.await_results("metallb_bgp_announced_prefixes_total == 1");
 
     let dashboard = fs::read_to_string(monitoring("dashboard.json")).expect("shipped");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");

@@ -129,6 +129,16 @@ status:
         Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
     }
 
+    /// As [`Folder::run`], reporting to a BMP collector.
+    ///
+    /// # Errors
+    /// When `FERROLB_BIN` does not name a binary.
+    pub fn run_reporting(&self, node: &Node, collector: &str) -> Result<Process> {
+        let mut command = self.command_of(node, "all", &[], &self.socket(node))?;
+        command.args(["--metrics-addr", metrics::ADDRESS, "--bmp", collector]);
+        Process::start(self.scratch, &format!("ferrolb-{}", node.name), &command)
+    }
+
     /// As [`Folder::run_role`], beside another process on the node: with a control socket of its
     /// own, and without metrics.
     ///

@@ -12,6 +12,7 @@
 //! * `negotiate`: our OPEN, and whether the peer's is acceptable;
 //! * `timers`, `stall`, `shutdown`: timers of a peer, stalls and the end of the speaker;
 //! * `loop_check`, `other_paths`: what received routes are used for;
+//! * `session_up`: an established session, for monitoring;
 //! * `history`: journal, counters, causes and status, for the CLI and metrics.
 
 mod bfd_target;
@@ -23,6 +24,7 @@ mod negotiate;
 mod neighbors;
 mod other_paths;
 mod peer;
+mod session_up;
 mod shared;
 mod shutdown;
 mod stall;
@@ -56,6 +58,7 @@ pub use self::neighbors::conflicts::{
     SharedOption, different_options, have_same_session, is_within,
 };
 pub use self::other_paths::OtherPaths;
+pub use self::session_up::SessionUp;
 pub use self::state::State;
 pub use self::tcp::{ConnectionId, IoFailure, Md5Drops, RejectReason, TcpOptions};
 pub use self::timers::Timer;
@@ -64,6 +67,7 @@ use self::peer::Peer;
 use self::shared::Shared;
 use self::tcp::SocketPair;
 use self::timers::earlier;
+use crate::capture::CapturedSession;
 use crate::rib::{Advertised, PeerIndex};
 
 /// The configuration of the speaker itself.
@@ -205,6 +209,26 @@ impl Speaker {
     pub fn peer(&self, now: Instant, name: &str) -> Option<PeerDetail> {
         let peer = self.peers.get(self.names.get(name)?)?;
         Some(peer.detail(now, &self.shared))
+    }
+
+    /// What a recording of a connection says about it, and the octets received that belong to no
+    /// complete message yet. `None` if the connection belongs to no peer, or is not established.
+    #[must_use]
+    pub fn captured(&self, connection: ConnectionId) -> Option<(CapturedSession, &[u8])> {
+        let peer = self.peers.get(self.shared.owners.get(&connection)?)?;
+        peer.captured(connection)
+    }
+
+    /// The established sessions.
+    #[must_use]
+    pub fn sessions_up(&self) -> Vec<SessionUp> {
+        self.peers.values().filter_map(Peer::session_up).collect()
+    }
+
+    /// The established session of the peer of this name.
+    #[must_use]
+    pub fn session_up(&self, name: &str) -> Option<SessionUp> {
+        self.peers.get(self.names.get(name)?)?.session_up()
     }
 
     /// The routes announced to the peer of this name.

@@ -193,7 +193,10 @@ impl Encoder<'_> {
 }
 
 /// Adds the session's attributes (RFC 4271 §5.1.2, §5.1.5).
-fn path_attributes(route: &RouteAttributes, encoding: &SessionEncoding) -> PathAttributes {
+pub(super) fn path_attributes(
+    route: &RouteAttributes,
+    encoding: &SessionEncoding,
+) -> PathAttributes {
     let RouteAttributes {
         origin,
         med,

@@ -13,11 +13,13 @@
 //! | `batch` | the changes between two versions of the table, in transmission order |
 //! | `chunk` | encoded messages of a part of a batch, and their cache |
 //! | `peer_out` | a session: cursor, End-of-RIB, route refresh |
+//! | `dump` | a table encoded from the beginning, for monitoring |
 //! | `adj_rib_out` | the public type that combines them |
 
 mod adj_rib_out;
 mod batch;
 mod chunk;
+mod dump;
 mod interned;
 mod peer_out;
 mod peer_routes;
@@ -27,6 +29,7 @@ mod table;
 use std::sync::Arc;
 
 pub use self::adj_rib_out::{AdjRibOut, Advertised};
+pub use self::dump::table_updates;
 pub use self::peer_out::SessionCounters;
 use crate::wire::{
     Aggregator, Asn, Community, ExtendedCommunity, Family, Ipv6ExtendedCommunity, LargeCommunity,

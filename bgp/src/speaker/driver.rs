@@ -8,21 +8,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::AdvertisedRoute;
 use super::bfd::{self, BfdThread};
+use super::capture::{self, Capture};
+use super::convergence::Histograms;
 use super::events::EventSender;
 use super::listener::{Accepted, Listeners};
 use super::log::{self, Addresses};
 use super::md5_drops::Dials;
+use super::monitor::{self, Monitor};
 use super::socket::{Progress, SetupError, Socket, Written};
+use super::taps::{Queue, Scope, Taps};
 use super::timer::Timer;
 use crate::fsm::{
-    ConnectionId, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerStatus, ShutdownMode,
-    Speaker,
+    ConnectionId, Input, IoFailure, OtherPaths, Output, PeerDetail, PeerRoutes, PeerStatus,
+    ShutdownMode, Speaker,
 };
 use crate::rib::Route;
 
@@ -40,10 +45,14 @@ const COMMANDS_PER_TURN: usize = 64;
 #[derive(Debug)]
 pub(super) enum Command {
     Input(Input),
+    /// Routes that follow from a change that was seen at this time.
+    Routes(std::time::Instant, Vec<PeerRoutes>),
     Status(oneshot::Sender<Vec<PeerStatus>>),
     OtherPaths(oneshot::Sender<Vec<OtherPaths>>),
     Peer(String, oneshot::Sender<Option<Box<PeerDetail>>>),
     Advertised(String, oneshot::Sender<Vec<AdvertisedRoute>>),
+    Capture(String, oneshot::Sender<Option<Capture>>),
+    Monitor(oneshot::Sender<Monitor>),
 }
 
 pub(super) struct Driver {
@@ -60,6 +69,8 @@ pub(super) struct Driver {
     buffer: Vec<u8>,
     bfd: BfdThread,
     dials: Dials,
+    histograms: Arc<Histograms>,
+    taps: Taps,
     stopped: bool,
 }
 
@@ -83,6 +94,8 @@ impl Driver {
             buffer: vec![0; CHUNK],
             bfd: BfdThread::default(),
             dials: Dials::default(),
+            histograms: Arc::default(),
+            taps: Taps::default(),
             stopped: false,
         }
     }
@@ -90,6 +103,11 @@ impl Driver {
     /// Counter of BFD packets that matched no session.
     pub(super) fn bfd_packets_without_session(&self) -> Arc<AtomicU64> {
         self.bfd.packets_without_session()
+    }
+
+    /// How long changes take to reach the peers.
+    pub(super) fn histograms(&self) -> Arc<Histograms> {
+        self.histograms.clone()
     }
 
     /// Runs until the state machine has stopped.
@@ -104,11 +122,12 @@ impl Driver {
         let mut more = false;
         while !self.stopped {
             let due = std::future::poll_fn(|cx| self.poll(cx, more)).await;
-            if due {
+            if due && self.speaker.poll_timeout().is_some_and(|at| at <= now()) {
                 self.on_timeout().await;
             }
             more = self.write_all();
-            let deadline = self.speaker.poll_timeout();
+            let deadlines = [self.speaker.poll_timeout(), self.look()];
+            let deadline = deadlines.into_iter().flatten().min();
             self.timer.set(deadline.map(Instant::from_std));
             // The runtime polls the kernel for sockets and timers only during a yield.
             tokio::task::yield_now().await;
@@ -128,6 +147,17 @@ impl Driver {
         // A dial may be about to time out: pass on the reason first.
         self.report_md5_drops();
         self.feed(Input::Timeout);
+    }
+
+    /// Looks where acknowledgements are due. Returns when the next ones are.
+    fn look(&mut self) -> Option<std::time::Instant> {
+        let due = |socket: &Socket| socket.changes().look();
+        self.sockets.values().find_map(due)?;
+        let now = now();
+        let sockets = self.sockets.values_mut();
+        sockets
+            .filter_map(|socket| socket.look(now, &self.histograms))
+            .min()
     }
 
     fn report_md5_drops(&mut self) {
@@ -184,7 +214,7 @@ impl Driver {
     }
 
     fn progress(&mut self, connection: ConnectionId, progress: Progress) {
-        self.feed(match progress {
+        let input = match progress {
             Progress::Connected { local, remote } => Input::Connected {
                 connection,
                 local,
@@ -194,14 +224,26 @@ impl Driver {
                 connection,
                 error: error.into(),
             },
-            Progress::Read(octets) => Input::Received { connection, octets },
+            Progress::Read(octets) => return self.received(connection, octets),
             Progress::Ended(error) => Input::Closed {
                 connection,
                 error: error.map(IoFailure::from),
             },
             // `write_all` continues.
             Progress::Writable => return,
-        });
+        };
+        self.feed(input);
+    }
+
+    fn received(&mut self, connection: ConnectionId, octets: Bytes) {
+        let captured = (!self.taps.is_empty()).then(|| octets.clone());
+        if captured.is_some() {
+            self.taps.note(&self.speaker, connection);
+        }
+        self.feed(Input::Received { connection, octets });
+        if let Some(octets) = captured {
+            self.taps.received(&self.speaker, connection, &octets);
+        }
     }
 
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
@@ -244,6 +286,12 @@ impl Driver {
                     self.addresses.remove(&name);
                 }
             }
+            Command::Routes(seen, routes) => {
+                self.feed(Input::Routes(routes));
+                for socket in self.sockets.values_mut() {
+                    socket.changes_mut().changed(seen);
+                }
+            }
             // The receiver of an answer may have been dropped.
             Command::Status(answer) => {
                 drop(answer.send(self.speaker.status(now())));
@@ -251,6 +299,16 @@ impl Driver {
             Command::OtherPaths(answer) => drop(answer.send(self.speaker.other_paths())),
             Command::Peer(name, answer) => {
                 drop(answer.send(self.speaker.peer(now(), &name).map(Box::new)));
+            }
+            Command::Capture(peer, answer) => {
+                let known = self.speaker.peer(now(), &peer).is_some();
+                let tap = known.then(|| self.tap(Scope::Peer(peer), capture::QUEUE_MAX));
+                drop(answer.send(tap.map(Capture)));
+            }
+            Command::Monitor(answer) => {
+                let queue = self.tap(Scope::Monitor, monitor::QUEUE_MAX);
+                let sessions = self.speaker.sessions_up();
+                drop(answer.send(Monitor { sessions, queue }));
             }
             Command::Advertised(peer, answer) => {
                 let now = now();
@@ -264,6 +322,14 @@ impl Driver {
                 drop(answer.send(routes));
             }
         }
+    }
+
+    /// Begins to copy messages.
+    fn tap(&mut self, scope: Scope, max: usize) -> Queue {
+        let (sender, queue) = Queue::new(max);
+        let connections = self.sockets.keys().copied();
+        self.taps.begin(scope, sender, &self.speaker, connections);
+        queue
     }
 
     fn accept(&mut self, accepted: Accepted) {
@@ -373,10 +439,12 @@ impl Driver {
             Output::Finish { connection } => self.sockets.get_mut(&connection)?.finish(),
             Output::Close { connection } => {
                 self.dials.end(connection);
+                self.taps.closed(connection);
                 self.sockets.remove(&connection);
             }
             Output::Event(event) => {
                 log::event(&event, &self.addresses);
+                self.taps.event(&self.speaker, &event);
                 self.events.send(event);
             }
             Output::Stopped => self.stopped = true,
@@ -416,12 +484,18 @@ impl Driver {
             };
             let mut octets = None;
             if socket.wants_octets() {
-                octets = self.speaker.poll_transmit(now(), id, CHUNK);
-                if octets.is_none() {
+                let now = now();
+                octets = self.speaker.poll_transmit(now, id, CHUNK);
+                let Some(octets) = &octets else {
+                    socket.all_written(now, &self.histograms);
                     socket.all_sent();
                     // These may have been the last octets of a session that ends.
                     self.drain();
                     return Ok(self.sockets.get(&id).is_some_and(Socket::is_finishing));
+                };
+                socket.changes_mut().sends(octets);
+                if !self.taps.is_empty() {
+                    self.taps.sent(&self.speaker, id, octets);
                 }
             }
             if socket.write(octets)? == Written::Blocked {

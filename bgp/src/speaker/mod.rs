@@ -21,18 +21,24 @@
 //! | events | 4096 | the event is dropped and counted in [`Event::Missed`](crate::fsm::Event) |
 //! | received UPDATEs | 1 MiB for each connection | its socket is not read: TCP slows the peer |
 //! | BFD commands, BFD events | 1024 each | one merged item for each peer waits in the sender |
+//! | messages of a [`Capture`] | 4 MiB | the message is dropped: [`Captured::Missed`] |
+//! | messages of a [`Monitor`] | 16 MiB | the [`Monitor`] ends |
 //!
 //! Only a caller ever waits: the BGP and BFD threads never block on a channel.
 
 mod bfd;
+mod capture;
 mod commands;
+mod convergence;
 mod driver;
 mod events;
 mod listener;
 mod log;
 mod md5_drops;
+mod monitor;
 mod socket;
 mod sockopt;
+mod taps;
 mod timer;
 
 use std::collections::BTreeSet;
@@ -41,16 +47,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::capture::{Capture, Captured};
 use self::commands::COMMANDS_MAX;
+use self::convergence::Histograms;
+pub use self::convergence::{Convergence, DELAY_BOUNDS, Delays};
 use self::driver::{Command, Driver};
 use self::events::EventSender;
 pub use self::events::Events;
 use self::listener::Listeners;
+pub use self::monitor::{Monitor, MonitorEnd, Monitored};
 use crate::config::{ConfigError, PeerConfig};
 use crate::fsm::{
     Input, LinkState, OtherPaths, PeerDetail, PeerRoutes, PeerStatus, ShutdownMode, Speaker,
@@ -78,6 +88,7 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     local_addresses: Vec<SocketAddr>,
     bfd_packets_without_session: Arc<AtomicU64>,
+    histograms: Arc<Histograms>,
     ended: watch::Receiver<()>,
 }
 
@@ -141,6 +152,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
     let (end_sender, ended) = watch::channel(());
     let driver = Driver::new(Speaker::new(options.speaker), listeners, commands, sender);
     let bfd_packets_without_session = driver.bfd_packets_without_session();
+    let histograms = driver.histograms();
     thread::Builder::new()
         .name("ferrolb-bgp".to_owned())
         .spawn(move || {
@@ -153,6 +165,7 @@ pub fn spawn(options: SpeakerOptions) -> io::Result<(Handle, Events)> {
             commands: command_sender,
             local_addresses,
             bfd_packets_without_session,
+            histograms,
             ended,
         },
         events,
@@ -186,6 +199,21 @@ impl Handle {
     /// Changes the routes of peers. The changes of one call are sent as one batch.
     pub fn routes(&self, routes: Vec<PeerRoutes>) {
         self.input(Input::Routes(routes));
+    }
+
+    /// As [`routes`](Self::routes), for a change that was seen at this time: it counts for
+    /// [`convergence`](Self::convergence).
+    pub fn routes_since(&self, seen: Instant, routes: Vec<PeerRoutes>) {
+        let now = tokio::time::Instant::now().into_std();
+        self.histograms.decided(now.saturating_duration_since(seen));
+        commands::send(&self.commands, Command::Routes(seen, routes));
+    }
+
+    /// How long the changes of [`routes_since`](Self::routes_since) took to reach the peers, since
+    /// the start. Those of a session that ends before the acknowledgement count as far as they got.
+    #[must_use]
+    pub fn convergence(&self) -> Convergence {
+        self.histograms.convergence()
     }
 
     /// Permits the transmission of UPDATE and End-of-RIB messages: the initial set of routes is
@@ -234,6 +262,21 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.ask(Command::Advertised(peer.into(), sender)).await;
         answer.await.unwrap_or_default()
+    }
+
+    /// Begins to copy the messages of a peer, or of the dynamic neighbors of a template; `None` for
+    /// an unknown name or after the speaker has ended.
+    pub async fn capture(&self, peer: impl Into<String>) -> Option<Capture> {
+        let (sender, answer) = oneshot::channel();
+        self.ask(Command::Capture(peer.into(), sender)).await;
+        answer.await.ok().flatten()
+    }
+
+    /// Begins to copy what all sessions send and receive; `None` after the speaker has ended.
+    pub async fn monitor(&self) -> Option<Monitor> {
+        let (sender, answer) = oneshot::channel();
+        self.ask(Command::Monitor(sender)).await;
+        answer.await.ok()
     }
 
     /// Shuts down all sessions with `text` as shutdown communication (RFC 9003). Returns when the

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use ipnet::IpNet;
@@ -14,8 +15,9 @@ use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::convergence::{Histograms, OnTheWay};
 use super::events::Backlog;
-use super::sockopt::{interface_index, set_md5_key, set_min_ttl};
+use super::sockopt::{interface_index, set_md5_key, set_min_ttl, unacknowledged};
 use crate::config::Secret;
 use crate::fsm::TcpOptions;
 
@@ -29,6 +31,10 @@ pub(super) struct Socket {
     stage: Stage,
     /// Octets of the state machine that the kernel has not accepted yet.
     unsent: Bytes,
+    /// Number of octets that the kernel has accepted.
+    written: u64,
+    /// The changes of routes on their way to the peer.
+    changes: OnTheWay,
     /// The kernel's send buffer is full.
     blocked: bool,
     /// The state machine has no more octets: close our half once `unsent` is empty.
@@ -134,6 +140,8 @@ impl Socket {
         Self {
             stage,
             unsent: Bytes::new(),
+            written: 0,
+            changes: OnTheWay::default(),
             blocked: false,
             finishing: false,
             ended: false,
@@ -152,6 +160,38 @@ impl Socket {
 
     pub(super) fn backlog(&self) -> &Backlog {
         &self.backlog
+    }
+
+    pub(super) fn changes(&self) -> &OnTheWay {
+        &self.changes
+    }
+
+    pub(super) fn changes_mut(&mut self) -> &mut OnTheWay {
+        &mut self.changes
+    }
+
+    /// The state machine has nothing more to send, and the kernel has accepted everything.
+    pub(super) fn all_written(&mut self, now: Instant, histograms: &Histograms) {
+        self.changes.all_written(now, self.written, histograms);
+    }
+
+    /// Looks whether the peer has acknowledged the changes, if that is due. Returns when it is due
+    /// again.
+    pub(super) fn look(&mut self, now: Instant, histograms: &Histograms) -> Option<Instant> {
+        let due = self.changes.look()?;
+        let Stage::Open(stream) = &self.stage else {
+            return None;
+        };
+        if self.ended {
+            return None;
+        }
+        if due > now {
+            return Some(due);
+        }
+        let unacknowledged = unacknowledged(stream).ok()?;
+        let acknowledged = self.written.saturating_sub(unacknowledged);
+        self.changes.acknowledged(now, acknowledged, histograms);
+        self.changes.look()
     }
 
     /// Whether our half is waiting to be closed.
@@ -216,7 +256,10 @@ impl Socket {
         };
         while !self.unsent.is_empty() {
             match stream.try_write(&self.unsent) {
-                Ok(written) => self.unsent.advance(written),
+                Ok(written) => {
+                    self.unsent.advance(written);
+                    self.written += written as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
                     return Ok(Written::Blocked);

@@ -1,6 +1,6 @@
 //! System calls without a safe interface: the socket options for TCP MD5 (RFC 2385), minimum TTL
-//! (RFC 5082) and datagram metadata, interface indexes and addresses, and the scheduling of the BFD
-//! thread.
+//! (RFC 5082) and datagram metadata, unacknowledged octets, interface indexes and addresses, and
+//! the scheduling of the BFD thread.
 //!
 //! The only file of the workspace that contains `unsafe`.
 #![allow(unsafe_code)]
@@ -114,6 +114,24 @@ pub(super) fn set_dscp_cs6(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
     };
     const CS6: libc::c_int = 48 << 2;
     set(socket, level, name, &CS6)
+}
+
+/// Number of octets written to a TCP socket that the peer has not acknowledged (`SIOCOUTQ`).
+///
+/// # Errors
+/// The error of the kernel.
+pub(super) fn unacknowledged(socket: &impl AsFd) -> io::Result<u64> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the descriptor is borrowed for the call, and the kernel writes one integer.
+    let result = unsafe {
+        let count: *mut libc::c_int = &raw mut count;
+        // SIOCOUTQ has the number of TIOCOUTQ.
+        libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, count)
+    };
+    if result == 0 {
+        return Ok(count.unsigned_abs().into());
+    }
+    Err(io::Error::last_os_error())
 }
 
 /// Converts a buffer that was created with a value in each octet.

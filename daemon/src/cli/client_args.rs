@@ -6,12 +6,22 @@ use std::time::Duration;
 use clap::Args;
 
 use super::Output;
+use crate::core::api::duration::duration;
 use crate::core::printable::printable;
 use crate::runtime::serve::control::client::{AskError, Client};
 use crate::runtime::serve::control::{DEFAULT_SOCKET, RejectedPeer, Request, WithheldLine};
 
 /// Poll interval of `--watch`.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A duration in an argument, as in manifests.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    match duration("", text) {
+        Ok(Duration::ZERO) => Err("expected more than 0s".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.message),
+    }
+}
 
 /// Selects the daemon and the output format.
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod capture;
 mod check;
 mod client_args;
 mod cluster;
@@ -111,6 +112,9 @@ enum Command {
     Probe(probe::ProbeArgs),
     /// Show the events of sessions.
     Log(log::LogArgs),
+    /// Record the messages of a session, as MRT or for Wireshark. The daemon copies them only
+    /// meanwhile.
+    Capture(capture::CaptureArgs),
     /// Show which node announces which address by layer 2, and why; move and test addresses.
     L2(l2::L2Args),
     /// Print the names that complete a command line: completion scripts run it.
@@ -221,6 +225,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Routes(args) => routes::run(&args, invocation),
         Command::Probe(args) => probe::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Capture(args) => capture::run(&args),
         Command::L2(args) => l2::run(&args, invocation),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),

@@ -109,7 +109,9 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
     (
         "bgp",
         "",
-        &["seconds", "wire", "bfd", "config", "rib", "fsm", "speaker"],
+        &[
+            "seconds", "wire", "bfd", "capture", "config", "rib", "fsm", "bmp", "speaker",
+        ],
     ),
     (
         "layer2",

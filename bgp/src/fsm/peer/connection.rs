@@ -15,8 +15,8 @@ use crate::fsm::tcp::SocketPair;
 use crate::fsm::timers::{Timer, TimerTable, jittered, send_hold};
 use crate::rib::SessionEncoding;
 use crate::wire::{
-    Agreement, DecodeContext, EncodeContext, ErrorCode, Family, Framer, MAX_LENGTH, Message,
-    MessageType, NextHop, Notification, Open, RouteRefresh, Update, keepalive, subcode,
+    Agreement, DecodeContext, EncodeContext, ErrorCode, Family, Framer, HEADER_LENGTH, MAX_LENGTH,
+    Message, MessageType, NextHop, Notification, Open, RouteRefresh, Update, keepalive, subcode,
 };
 
 /// How long to wait for the peer's OPEN (RFC 4271 §8.2.2 suggests four minutes).
@@ -48,6 +48,8 @@ pub(super) struct Connection {
     /// Our OPEN.
     open: Open,
     framer: Framer,
+    /// The peer's OPEN as received.
+    remote_open: Option<Bytes>,
     context: DecodeContext,
     /// Whole messages that are sent before any other: our OPEN.
     queue: VecDeque<Bytes>,
@@ -108,6 +110,7 @@ impl Connection {
             queue: VecDeque::from([open.encode()]),
             open,
             framer: Framer::default(),
+            remote_open: None,
             context: DecodeContext {
                 loopback: ends.local.ip().is_loopback(),
                 ..DecodeContext::default()
@@ -133,6 +136,11 @@ impl Connection {
     /// When TCP was established.
     pub(super) fn opened(&self) -> Instant {
         self.opened
+    }
+
+    /// The peer's OPEN as received.
+    pub(super) fn remote_open(&self) -> Option<&Bytes> {
+        self.remote_open.as_ref()
     }
 
     /// Our OPEN.
@@ -185,8 +193,16 @@ impl Connection {
         self.framer.push(octets);
     }
 
+    /// The octets pushed that belong to no whole message yet.
+    pub(super) fn incomplete(&self) -> &[u8] {
+        self.framer.incomplete()
+    }
+
     /// The next whole message of the octets pushed, or the NOTIFICATION for its error.
     pub(super) fn next(&mut self) -> Option<Arrival> {
+        if self.remote_open.is_none() {
+            self.remote_open = whole_open(self.framer.incomplete());
+        }
         let message = self.framer.next(&self.context)?;
         Some(message.map_err(|error| error.notification()))
     }
@@ -452,4 +468,13 @@ impl Connection {
         };
         Notification::unexpected_message(subcode, kind)
     }
+}
+
+/// The first message of these octets, if it is an OPEN and whole.
+fn whole_open(octets: &[u8]) -> Option<Bytes> {
+    let [high, low, kind] = *octets.get(16..HEADER_LENGTH)?.first_chunk::<3>()?;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let is_open = kind == MessageType::OPEN.0 && length <= MAX_LENGTH;
+    let open = octets.get(..length).filter(|_| is_open)?;
+    Some(Bytes::copy_from_slice(open))
 }

@@ -108,6 +108,11 @@ impl Slots {
             .find(|connection| connection.state() == State::Established)
     }
 
+    /// The connection with this number.
+    pub(super) fn find(&self, id: ConnectionId) -> Option<&Connection> {
+        self.iter().find(|connection| connection.id() == id)
+    }
+
     /// The connection with these ends.
     pub(super) fn between(&self, ends: SocketPair) -> Option<&Connection> {
         self.iter().find(|connection| connection.ends() == ends)

@@ -2,10 +2,15 @@
 
 use std::time::Instant;
 
+use crate::capture::CapturedSession;
+use crate::config::RemoteAsn;
 use crate::fsm::history::status::{LinkStatus, PeerDetail, PeerStatus, RunningTimers};
 use crate::fsm::peer::Peer;
 use crate::fsm::peer::connection::Connection;
+use crate::fsm::session_up::SessionUp;
 use crate::fsm::shared::Shared;
+use crate::fsm::tcp::ConnectionId;
+use crate::wire::Asn;
 
 impl Peer {
     pub(in crate::fsm) fn status(&self, now: Instant, shared: &Shared) -> PeerStatus {
@@ -41,6 +46,41 @@ impl Peer {
             update_errors: self.history.updates().totals(),
             established_count: self.established_count,
         }
+    }
+
+    /// What a recording says about a connection, and its octets that are no whole message yet.
+    pub(in crate::fsm) fn captured(&self, id: ConnectionId) -> Option<(CapturedSession, &[u8])> {
+        let connection = self.slots.find(id)?;
+        let ends = connection.ends();
+        let agreement = connection.agreement();
+        let configured = match self.config.remote_asn {
+            RemoteAsn::Number(asn) => asn,
+            RemoteAsn::Internal => self.config.local_asn,
+            RemoteAsn::External | RemoteAsn::Auto => Asn::ZERO,
+        };
+        let session = CapturedSession {
+            peer: self.config.name.clone(),
+            template: self.template.as_ref().map(|of| of.name.clone()),
+            local: ends.local,
+            remote: ends.remote,
+            local_asn: self.config.local_asn,
+            remote_asn: agreement.map_or(configured, |agreement| agreement.remote_asn),
+            four_octet_asn: agreement.is_some_and(|agreement| agreement.four_octet_asn),
+        };
+        Some((session, connection.incomplete()))
+    }
+
+    /// The established session.
+    pub(in crate::fsm) fn session_up(&self) -> Option<SessionUp> {
+        let connection = self.slots.established()?;
+        let (session, _) = self.captured(connection.id())?;
+        Some(SessionUp {
+            session,
+            remote_router_id: connection.agreement()?.remote_router_id,
+            open_sent: connection.open().encode(),
+            open_received: connection.remote_open()?.clone(),
+            encoding: connection.encoding(&self.config)?,
+        })
     }
 
     fn link_status(&self, shared: &Shared) -> Option<LinkStatus> {

@@ -30,6 +30,11 @@ impl Framer {
         }
     }
 
+    /// The octets pushed that belong to no complete message yet.
+    pub fn incomplete(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Returns the next complete message. An invalid header is reported before its body arrives.
     ///
     /// After an error it returns `None` forever: the session must end.

@@ -1,4 +1,6 @@
-//! `ferrolb log`: events of the sessions of a running daemon.
+//! `ferrolb log`: events of the sessions of a running daemon, or the logs of all of them.
+
+mod cluster;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -9,6 +11,7 @@ use ferrolb_bgp::fsm::{
     CauseSummary, JournalEntry, JournalEvent, NotificationSummary, OpenSummary,
 };
 
+use self::cluster::{ClusterArgs, Wanted};
 use super::Output;
 use super::client_args::{AskArgs, POLL_INTERVAL};
 use super::output::{age, json, json_line, print, try_print};
@@ -20,6 +23,7 @@ Examples:
   ferrolb log                           events of all peers, oldest first
   ferrolb log --peer 10.0.0.1           of one peer, by name or address
   ferrolb log --peer tor-a -w           and new events until interrupted
+  ferrolb log --cluster --since 1h      the logs of all Pods of ferrolb, merged by time
   ferrolb log -o json | jq '.[] | select(.event.kind == \"ended\")'";
 
 #[derive(Debug, Args)]
@@ -33,9 +37,19 @@ pub(super) struct LogArgs {
     /// Keep running, and print new events.
     #[arg(short, long)]
     watch: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 pub(super) fn run(args: &LogArgs) -> anyhow::Result<ExitCode> {
+    if args.cluster.cluster {
+        let wanted = Wanted {
+            peer: args.peer.as_deref(),
+            watch: args.watch,
+            output: args.ask.output,
+        };
+        return cluster::run(&args.cluster, &wanted);
+    }
     let request = Request::Log {
         peer: args.peer.clone(),
     };

@@ -14,6 +14,7 @@ use ferrolb_bgp::fsm::{ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
 
 use self::identity::{config_namespaces, identity, own_namespace, pod_namespace, random};
 use super::Host;
@@ -26,6 +27,7 @@ use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::bgp_sessions::Publishing;
+use crate::runtime::announce::bmp::{self, Collector};
 use crate::runtime::announce::discard::Discards;
 use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
@@ -56,6 +58,9 @@ Examples:
 /// DaemonSet's grace period of 60 s.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Limit for the last messages to the BMP collector.
+const BMP_TIMEOUT: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct RunArgs {
@@ -79,14 +84,18 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     metrics: MetricsArgs,
     /// Path of the control socket (not of allocators), used by `ferrolb peers`, `peer`, `routes`,
-    /// `log`, `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role layer2
-    /// /run/ferrolb/layer2.sock, if it can be created]
+    /// `log`, `capture`, `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role
+    /// layer2 /run/ferrolb/layer2.sock, if it can be created]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Listen on this address for routers that dial in; can be given several times. Without it
     /// ferrolb only dials.
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
+    /// Report sessions and routes to this BMP collector (RFC 7854), such as
+    /// collector.example.org:5000.
+    #[arg(long, value_name = "HOST:PORT")]
+    bmp: Option<Collector>,
     /// Announce also from nodes with the label
     /// node.kubernetes.io/exclude-from-external-load-balancers.
     #[arg(long)]
@@ -135,6 +144,11 @@ impl RunArgs {
             "this ferrolb was built without layer 2: use a build with the feature layer2, or \
              another --role"
         );
+        anyhow::ensure!(
+            self.bmp.is_none() || self.role.announces_bgp(),
+            "--bmp has no effect in this role, which has no BGP sessions: remove it, or give it to \
+             the announcers"
+        );
         self.gate.check_role(self.role)?;
         Ok(())
     }
@@ -154,6 +168,17 @@ impl RunArgs {
         } else {
             kube::kinds(self.role)
         }
+    }
+
+    /// Starts the reports to the BMP collector.
+    fn report_bmp(
+        &self,
+        engine: Option<&Handle>,
+        node: &str,
+        serving: &tokio::runtime::Handle,
+    ) -> Option<JoinHandle<()>> {
+        let (engine, collector) = engine.cloned().zip(self.bmp.clone())?;
+        Some(serving.spawn(bmp::report(engine, collector, node.to_owned())))
     }
 
     fn daemonset(&self) -> Option<OwnDaemonSet> {
@@ -257,6 +282,8 @@ struct Daemon {
     engine: Option<Handle>,
     sessions: Option<Publishing>,
     layer2: Option<Layer2Engine>,
+    /// Reports to the BMP collector.
+    bmp: Option<JoinHandle<()>>,
     state: Option<StateDir>,
     daemonset: Option<OwnDaemonSet>,
     status: watch::Receiver<Arc<DaemonStatus>>,
@@ -335,6 +362,7 @@ impl Daemon {
             access,
         };
         listeners.serve(serving, served, asker, tls);
+        let bmp = args.report_bmp(engine.as_ref(), &node, serving);
         let daemon = Self {
             started,
             node,
@@ -343,6 +371,7 @@ impl Daemon {
             engine,
             sessions,
             layer2,
+            bmp,
             state,
             daemonset: args.daemonset(),
             status,
@@ -421,6 +450,10 @@ impl Daemon {
                 let (text, shutdown) = shutdown_message(mode);
                 tracing::info!("{text}");
                 engine.shutdown(text, shutdown).await;
+            }
+            if let Some(bmp) = self.bmp {
+                // It has ended, or the collector does not read.
+                _ = tokio::time::timeout(BMP_TIMEOUT, bmp).await;
             }
         };
         tokio::join!(shutdown, leave, sessions, end_source(source));
@@ -564,8 +597,8 @@ fn socket(path: Option<&Path>, role: Role) -> anyhow::Result<Option<Socket>> {
         (Err(error), Some(_)) => Err(error.into()),
         (Err(error), None) => {
             tracing::warn!(
-                "control socket unavailable, `ferrolb peers`, `peer`, `routes`, `log`, `l2` and \
-                 `probe` will not work: {error}"
+                "control socket unavailable, `ferrolb peers`, `peer`, `routes`, `log`, `capture`, \
+                 `l2` and `probe` will not work: {error}"
             );
             Ok(None)
         }

@@ -105,9 +105,15 @@ impl Announcer {
         }
     }
 
-    /// Applies what a change affects. The first call applies everything and opens the End-of-RIB
-    /// gate. Returns whether it sent a route or a withdrawal.
-    pub fn update(&mut self, now: Instant, index: &Index, dirty: &Dirty) -> bool {
+    /// Applies what a change affects that was seen at this time. The first call applies everything
+    /// and opens the End-of-RIB gate. Returns whether it sent a route or a withdrawal.
+    pub fn update(
+        &mut self,
+        now: Instant,
+        index: &Index,
+        dirty: &Dirty,
+        seen: Option<Instant>,
+    ) -> bool {
         let first = !self.initialized;
         let all =
             first || dirty.needs_full_decision(self.node_routes.node()) || self.drain.is_some();
@@ -131,7 +137,8 @@ impl Announcer {
                 self.weight_limit.filter(now, changes)
             }
         };
-        self.send_and_watch(now, &changes);
+        // The first routes follow from no change.
+        self.send_and_watch(now, &changes, seen.filter(|_| !first));
         for name in gone {
             self.engine.remove_peer(name);
         }
@@ -155,7 +162,7 @@ impl Announcer {
         let mut changes = Vec::new();
         for piece in names.chunks(SERVICES_PER_BATCH) {
             log(&changes);
-            self.send(&changes);
+            self.send(&changes, None);
             let decided = self
                 .node_routes
                 .update_services(index, piece.iter().copied());
@@ -175,15 +182,20 @@ impl Announcer {
             Some(drain) => drain.step(now, &self.node_routes),
             None => self.weight_limit.due(now),
         };
-        let waiting_changed = self.send_and_watch(now, &changes);
+        let waiting_changed = self.send_and_watch(now, &changes, None);
         !changes.is_empty() || waiting_changed
     }
 
     /// Sends changes, then requests the routers' paths. Returns whether the set of waiting routes
     /// changed.
-    fn send_and_watch(&mut self, now: Instant, changes: &[RouteChange]) -> bool {
+    fn send_and_watch(
+        &mut self,
+        now: Instant,
+        changes: &[RouteChange],
+        seen: Option<Instant>,
+    ) -> bool {
         log(changes);
-        self.send(changes);
+        self.send(changes, seen);
         self.watch_paths(now);
         self.update_waiting()
     }
@@ -214,7 +226,7 @@ impl Announcer {
             }
         }
         if self.initialized {
-            self.update(now, index, &Dirty::default());
+            self.update(now, index, &Dirty::default(), None);
         } else {
             self.drain_restored(now, DrainScope::Process { drained });
         }
@@ -233,7 +245,7 @@ impl Announcer {
         changes.extend(drain.step(now, &self.node_routes));
         self.drain = Some(drain);
         log(&changes);
-        self.send(&changes);
+        self.send(&changes, None);
     }
 
     /// Whether no route is being drained.
@@ -380,7 +392,7 @@ impl Announcer {
             .collect();
         self.node_routes.restore_routes(routes);
         let changes = self.weight_limit.filter(now, changes);
-        self.send(&changes);
+        self.send(&changes, None);
         self.restored = true;
         self.engine.open_gate();
     }
@@ -416,7 +428,9 @@ impl Announcer {
         gone
     }
 
-    fn send(&mut self, changes: &[RouteChange]) {
+    /// Passes changes to the engine. If they follow from a change of an object, `seen` is when that
+    /// was seen.
+    fn send(&mut self, changes: &[RouteChange], seen: Option<Instant>) {
         self.unsaved |= !changes.is_empty();
         let mut by_peer: BTreeMap<&str, PeerRoutes> = BTreeMap::new();
         for change in changes
@@ -429,8 +443,11 @@ impl Announcer {
             });
             routes.changes.push((change.prefix, change.route.clone()));
         }
-        if !by_peer.is_empty() {
-            self.engine.routes(by_peer.into_values().collect());
+        let routes: Vec<PeerRoutes> = by_peer.into_values().collect();
+        match seen {
+            _ if routes.is_empty() => {}
+            Some(seen) => self.engine.routes_since(seen, routes),
+            None => self.engine.routes(routes),
         }
     }
 

@@ -5,6 +5,7 @@
 pub(crate) mod announcer;
 pub(crate) mod assigned;
 pub(crate) mod bgp_sessions;
+pub(crate) mod bmp;
 pub(crate) mod discard;
 pub(crate) mod drain;
 pub(crate) mod layer2;

@@ -105,6 +105,8 @@ struct Running {
     dirty: Dirty,
     /// Whether the first decision has been made.
     decided: bool,
+    /// When the first change was seen that is not decided yet.
+    seen: Option<Instant>,
     turn: Turn,
     /// Number of prefixes that the kernel refuses to discard packets to.
     undiscarded: usize,
@@ -247,6 +249,7 @@ impl Running {
             leading: false,
             dirty: Dirty::default(),
             decided: false,
+            seen: None,
             turn: Turn::default(),
             undiscarded: 0,
             awaits_first: false,
@@ -280,6 +283,7 @@ impl Running {
             Event::Change(change) if !self.reads(change.kind()) => {}
             Event::Change(change) => {
                 self.updates += 1;
+                self.seen.get_or_insert_with(Instant::now);
                 self.turn.add(&change);
                 let dirty = self.index.apply(change);
                 if self.decided {
@@ -329,6 +333,7 @@ impl Running {
     /// may have been expensive.
     fn update(&mut self, source: &Source, sync_deadline: Instant) -> bool {
         let mut dirty = std::mem::take(&mut self.dirty);
+        let seen = self.seen.take().map(Instant::into_std);
         let announcer = self.control.announcer.as_ref();
         let first = announcer.is_some_and(|announcer| !announcer.initialized());
         let layer2 = self.control.layer2.as_ref();
@@ -371,7 +376,7 @@ impl Running {
             }
         }
         if let Some(announcer) = &mut self.control.announcer {
-            effect |= announcer.update(Instant::now().into_std(), &self.index, &dirty);
+            effect |= announcer.update(Instant::now().into_std(), &self.index, &dirty, seen);
             source.sessions.want(announcer.awaited_peers());
             announcer.update_announced(&self.index, &dirty, &self.announced);
             let node = announcer.node_routes().node();

@@ -1,7 +1,8 @@
-//! The protocol of the control socket: one line of JSON per request and per answer (routes: one
-//! line per route), over a Unix socket with access for its owner only. [`server`] answers,
-//! [`client`] asks.
+//! The protocol of the control socket: one line of JSON per request and per answer (routes and
+//! captures: one line per route or message), over a Unix socket with access for its owner only.
+//! [`server`] answers, [`client`] asks.
 
+pub(crate) mod capture;
 pub(crate) mod client;
 mod explain;
 pub(crate) mod layer2;
@@ -53,6 +54,12 @@ pub(crate) enum Request {
     Log {
         /// Name or address; absent for all peers.
         peer: Option<String>,
+    },
+    /// Messages of a session from now on: one [`capture::CaptureLine`] per answer, until the client
+    /// closes the connection.
+    Capture {
+        /// Name or address.
+        peer: String,
     },
     /// A probe of the kubelet. Fails with the reason.
     Probe {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_bgp::fsm::{PeerDetail, PeerStatus};
-use ferrolb_bgp::speaker::Handle;
+use ferrolb_bgp::speaker::{Capture, Handle};
 use ferrolb_bgp::wire::{Family, NextHop};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -19,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::capture::CaptureLine;
 use super::explain::explain;
 use super::layer2::Layer2Answers;
 use super::{Answer, LogLine, PeerLine, RejectedPeer, Request, RouteLine, WithheldLine};
@@ -32,6 +33,8 @@ const MAX_REQUESTS: usize = 8;
 /// Number of route lists sent concurrently. Their readers may be slow, so they have a limit of
 /// their own.
 const MAX_ROUTE_LISTS: usize = 2;
+/// Number of captures at the same time; each may take 4 MiB.
+const MAX_CAPTURES: usize = 4;
 /// Maximum number of connections; clients with --watch stay connected.
 const MAX_CONNECTIONS: usize = 64;
 /// An error about an unknown peer lists at most this many peers.
@@ -42,6 +45,8 @@ const MAX_REQUEST_SIZE: u64 = 4096;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Limit for sending a chunk of a long answer: the reader may be a pager.
 const CHUNK_TIMEOUT: Duration = Duration::from_mins(10);
+/// Interval of lines of a capture while there is no message. They show that both ends still run.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Attempts to lock the socket's folder: 2 s in all.
 const LOCK_ATTEMPTS: u32 = 200;
 /// Delay between two attempts.
@@ -131,6 +136,7 @@ impl Socket {
         let limits = Arc::new(Limits {
             short: Semaphore::new(MAX_REQUESTS),
             routes: Semaphore::new(MAX_ROUTE_LISTS),
+            captures: Semaphore::new(MAX_CAPTURES),
         });
         let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         while let Ok(connection) = connections.clone().acquire_owned().await {
@@ -213,6 +219,7 @@ impl Drop for Socket {
 struct Limits {
     short: Semaphore,
     routes: Semaphore,
+    captures: Semaphore,
 }
 
 /// The data sources of the server.
@@ -252,6 +259,9 @@ impl ControlService {
                 return Ok(());
             }
             match serde_json::from_slice(&line) {
+                Ok(Request::Capture { peer }) => {
+                    self.capture(&peer, &limits.captures, &mut write).await?;
+                }
                 Ok(request) => {
                     let limits = match request {
                         Request::Routes { .. } => &limits.routes,
@@ -266,6 +276,38 @@ impl ControlService {
                     ));
                     send(&mut write, &text(&error)?, REQUEST_TIMEOUT).await?;
                 }
+            }
+        }
+    }
+
+    /// Sends the messages of a session. An answer that is an error ends it at once.
+    async fn capture(
+        &self,
+        wanted: &str,
+        captures: &Semaphore,
+        write: &mut WriteHalf<'_>,
+    ) -> io::Result<()> {
+        let status = &self.status;
+        let bgp = self
+            .engine
+            .as_ref()
+            .map(|engine| BgpAnswers { engine, status });
+        let capture = match (captures.try_acquire(), bgp) {
+            (_, None) => Err(NO_BGP.to_owned()),
+            (Err(_), _) => Err(format!(
+                "{MAX_CAPTURES} captures of this daemon run already: end one of them"
+            )),
+            (Ok(permit), Some(bgp)) => bgp.capture(wanted).await.map(|capture| (capture, permit)),
+        };
+        match capture {
+            Ok((capture, _permit)) => send_messages(capture, write).await,
+            Err(message) => {
+                send(
+                    write,
+                    &text(&Answer::<()>::Error(message))?,
+                    REQUEST_TIMEOUT,
+                )
+                .await
             }
         }
     }
@@ -300,6 +342,8 @@ impl ControlService {
             (Request::Log { peer }, Some(engine)) => {
                 text(&bgp(engine).log(peer.as_deref()).await.into())
             }
+            // Answered by `capture`.
+            (Request::Capture { .. }, Some(_)) => return Ok(()),
         };
         send(write, &answer?, REQUEST_TIMEOUT).await
     }
@@ -335,22 +379,33 @@ impl BgpAnswers<'_> {
         status.rejected_peers.iter().map(line).collect()
     }
 
-    async fn peer(&self, wanted: &str) -> Result<PeerDetail, String> {
+    /// The name of one peer. A `peerNetwork` has a name of its own.
+    async fn name_of(&self, wanted: &str) -> Result<String, String> {
         let peers = self.engine.snapshot().await;
         let mut select = self.select(&peers, wanted)?;
-        // A `peerNetwork` has a page of its own under its name.
         if select.iter().any(|peer| peer.name == wanted) {
             select.retain(|peer| peer.name == wanted);
         }
         let names: Vec<&str> = select.iter().map(|peer| peer.name.as_str()).collect();
-        let [name] = names[..] else {
-            return Err(format!(
+        match names[..] {
+            [name] => Ok(name.to_owned()),
+            _ => Err(format!(
                 "{wanted} is the address of several peers: select one by name: {}",
                 names.join(", ")
-            ));
-        };
-        let detail = self.engine.peer(name).await;
-        detail.ok_or_else(|| format!("{name} was just removed: see ferrolb peers"))
+            )),
+        }
+    }
+
+    async fn peer(&self, wanted: &str) -> Result<PeerDetail, String> {
+        let name = self.name_of(wanted).await?;
+        let detail = self.engine.peer(&*name).await;
+        detail.ok_or_else(|| removed(&name))
+    }
+
+    async fn capture(&self, wanted: &str) -> Result<Capture, String> {
+        let name = self.name_of(wanted).await?;
+        let capture = self.engine.capture(&*name).await;
+        capture.ok_or_else(|| removed(&name))
     }
 
     /// Sends one line per route, by peer and prefix, so that millions of routes to several peers
@@ -482,6 +537,10 @@ impl<T> From<Result<T, String>> for Answer<T> {
     }
 }
 
+fn removed(name: &str) -> String {
+    format!("{name} was just removed: see ferrolb peers")
+}
+
 fn probe_answer(status: &watch::Receiver<Arc<DaemonStatus>>, probe: Probe) -> Answer<()> {
     let result = status.borrow().probe(probe);
     result.map_err(str::to_owned).into()
@@ -496,6 +555,19 @@ fn text<T: Serialize>(answer: &Answer<T>) -> io::Result<Vec<u8>> {
 
 async fn send(write: &mut WriteHalf<'_>, octets: &[u8], limit: Duration) -> io::Result<()> {
     timeout(limit, write.write_all(octets)).await?
+}
+
+/// Sends the messages of a capture until the client closes the connection or the engine ends.
+async fn send_messages(mut capture: Capture, write: &mut WriteHalf<'_>) -> io::Result<()> {
+    let mut line = Some(CaptureLine::Idle);
+    while let Some(next) = line {
+        send(write, &text(&Answer::Ok(next))?, CHUNK_TIMEOUT).await?;
+        line = match timeout(IDLE_INTERVAL, capture.recv()).await {
+            Ok(captured) => captured.map(CaptureLine::from),
+            Err(_) => Some(CaptureLine::Idle),
+        };
+    }
+    Ok(())
 }
 
 /// The peer with this name and, for a `peerNetwork`, its dynamic neighbors; or the peers at this

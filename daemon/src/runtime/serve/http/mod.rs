@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use self::access::Access;
 use self::tls::Tls;
 use crate::runtime::announce::layer2::engine::Layer2Engine;
-use crate::runtime::serve::metrics;
+use crate::runtime::serve::metrics::{self, BgpEngine};
 use crate::runtime::status::{DaemonStatus, Probe};
 
 /// Limit for receiving a request.
@@ -177,15 +177,15 @@ async fn render(State(served): State<Served>, headers: HeaderMap) -> impl IntoRe
     {
         return refusal;
     }
-    let (peers, bfd_packets_without_session) = match &served.engine {
+    let (peers, bgp) = match &served.engine {
         Some(engine) => match timeout(ENGINE_TIMEOUT, engine.snapshot()).await {
-            Ok(peers) => (peers, engine.bfd_packets_without_session()),
+            Ok(peers) => (peers, Some(BgpEngine::of(engine))),
             Err(_) => {
                 let text = "the BGP engine does not answer\n";
                 return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
             }
         },
-        None => (Vec::new(), 0),
+        None => (Vec::new(), None),
     };
     let layer2 = match &served.layer2 {
         Some(engine) => match timeout(ENGINE_TIMEOUT, engine.status()).await {
@@ -198,13 +198,7 @@ async fn render(State(served): State<Served>, headers: HeaderMap) -> impl IntoRe
         None => None,
     };
     let status = served.status.borrow().clone();
-    match metrics::render(
-        &status,
-        &served.node,
-        &peers,
-        bfd_packets_without_session,
-        layer2.as_ref(),
-    ) {
+    match metrics::render(&status, &served.node, &peers, bgp.as_ref(), layer2.as_ref()) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -1,12 +1,14 @@
 //! Prometheus metrics, with MetalLB's names and labels where it has them. Every scrape is rendered
 //! from the current status; there are no separate counters.
 
+mod convergence;
 mod layer2;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferrolb_allocator::Family;
 use ferrolb_bgp::fsm::{PeerStatus, State};
+use ferrolb_bgp::speaker::{Convergence, Handle};
 use ferrolb_layer2::status::Status;
 use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -19,12 +21,31 @@ use crate::runtime::status::DaemonStatus;
 pub struct Described {
     /// Such as `metallb_bgp_session_up`.
     pub name: String,
-    /// `gauge` or `counter`.
+    /// `gauge`, `counter` or `histogram`.
     pub kind: &'static str,
     /// Names of its labels.
     pub labels: Vec<String>,
     /// Help text.
     pub help: String,
+}
+
+/// What the BGP engine counts for all peers together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BgpEngine {
+    /// BFD packets that matched no session.
+    pub bfd_packets_without_session: u64,
+    /// How long changes took to reach the routers.
+    pub convergence: Convergence,
+}
+
+impl BgpEngine {
+    /// The present values.
+    pub(crate) fn of(engine: &Handle) -> Self {
+        Self {
+            bfd_packets_without_session: engine.bfd_packets_without_session(),
+            convergence: engine.convergence(),
+        }
+    }
 }
 
 /// Renders all metrics in Prometheus' text format.
@@ -36,11 +57,11 @@ pub fn render(
     status: &DaemonStatus,
     node: &str,
     peers: &[PeerStatus],
-    bfd_packets_without_session: u64,
+    bgp: Option<&BgpEngine>,
     layer2: Option<&Status>,
 ) -> prometheus::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let metrics = all(status, node, peers, bfd_packets_without_session, layer2)?;
+    let metrics = all(status, node, peers, bgp, layer2)?;
     TextEncoder::new().encode(&metrics.registry.gather(), &mut text)?;
     Ok(text)
 }
@@ -51,14 +72,14 @@ pub fn render(
 ///
 /// The prometheus crate rejects a metric: a bug in this file.
 pub fn describe() -> prometheus::Result<Vec<Described>> {
-    Ok(all(&DaemonStatus::default(), "", &[], 0, None)?.described)
+    Ok(all(&DaemonStatus::default(), "", &[], None, None)?.described)
 }
 
 fn all(
     status: &DaemonStatus,
     node: &str,
     peers: &[PeerStatus],
-    bfd_packets_without_session: u64,
+    bgp: Option<&BgpEngine>,
     layer2: Option<&Status>,
 ) -> prometheus::Result<Metrics> {
     let mut metrics = Metrics {
@@ -78,7 +99,8 @@ fn all(
     )?;
     without_session
         .with_label_values::<&str>(&[])
-        .inc_by(bfd_packets_without_session);
+        .inc_by(bgp.map_or(0, |bgp| bgp.bfd_packets_without_session));
+    convergence::add(&mut metrics, bgp.map(|bgp| &bgp.convergence))?;
     layer2::add(&mut metrics, layer2)?;
     Ok(metrics)
 }

@@ -34,8 +34,22 @@ fn peer(name: &str, address: &str) -> PeerConfig {
     PeerConfig::new(name, address, Asn(64512), Asn(64513))
 }
 
+/// Three changes, of which the router acknowledged one.
+fn convergence() -> Convergence {
+    let mut convergence = Convergence::default();
+    convergence.decided.buckets[2] = 3;
+    convergence.decided.sum = Duration::from_millis(25);
+    convergence.acknowledged.buckets[10] = 1;
+    convergence.acknowledged.sum = Duration::from_secs(31);
+    convergence
+}
+
 fn rendered(status: &DaemonStatus, peers: &[PeerStatus]) -> String {
-    let text = render(status, "node-a", peers, 5, None).expect("metrics");
+    let bgp = BgpEngine {
+        bfd_packets_without_session: 5,
+        convergence: convergence(),
+    };
+    let text = render(status, "node-a", peers, Some(&bgp), None).expect("metrics");
     String::from_utf8(text).expect("text")
 }
 
@@ -226,7 +240,7 @@ fn layer_2_has_metallb_names_and_counters_of_its_own() {
         layer2_services: Layer2Services::named(&services),
         ..DaemonStatus::default()
     };
-    let text = render(&status, "node-a", &[], 0, Some(&layer2)).expect("metrics");
+    let text = render(&status, "node-a", &[], None, Some(&layer2)).expect("metrics");
     let text = String::from_utf8(text).expect("text");
     for (name, expected) in [
         (
@@ -483,4 +497,35 @@ fn an_address_has_a_series_for_each_service_while_it_is_announced_over_bgp() {
                   service=\"default/web\"} 1";
     assert_eq!(shown(slice(true)), series);
     assert_eq!(shown(slice(false)), "");
+}
+
+#[test]
+fn the_buckets_of_a_histogram_are_cumulative_and_have_no_label_of_a_peer() {
+    let text = rendered(
+        &DaemonStatus::default(),
+        &statuses([peer("tor-a", "10.0.0.1:179")]),
+    );
+    let count = |stage: &str, bound: &str| {
+        let line =
+            format!("ferrolb_convergence_seconds_bucket{{stage=\"{stage}\",le=\"{bound}\"}} ");
+        let mut counts = text.lines().filter_map(|found| found.strip_prefix(&line));
+        counts
+            .next()
+            .unwrap_or_else(|| panic!("{line}: {text}"))
+            .to_owned()
+    };
+    let bounds = ["0.001", "0.003", "0.01", "30", "+Inf"];
+    let counts = |stage| bounds.map(|bound| count(stage, bound));
+    assert_eq!(counts("decided"), ["0", "0", "3", "3", "3"]);
+    assert_eq!(counts("acknowledged"), ["0", "0", "0", "0", "1"]);
+    for line in [
+        "# TYPE ferrolb_convergence_seconds histogram",
+        "ferrolb_convergence_seconds_sum{stage=\"decided\"} 0.025",
+        "ferrolb_convergence_seconds_count{stage=\"written\"} 0",
+        "ferrolb_convergence_seconds_count{stage=\"acknowledged\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    let all = lines(&text, "ferrolb_convergence_seconds_bucket");
+    assert_eq!(all.len(), 3 * 11, "{all:?}");
 }

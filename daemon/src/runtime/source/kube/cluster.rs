@@ -134,6 +134,20 @@ impl Cluster {
         answer.await.ok()?.ok()
     }
 
+    /// What the API server answers to a GET request, as text.
+    ///
+    /// # Errors
+    /// It doesn't answer, or with an error.
+    pub(crate) async fn text(&self, path: &str) -> Result<String> {
+        let request = Request::get(path).body(Vec::new())?;
+        match timeout(REQUEST_TIMEOUT, self.client.request_text(request)).await {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(kube::Error::Api(status))) => bail!("{}", status.message),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => bail!("no answer within {} s", REQUEST_TIMEOUT.as_secs()),
+        }
+    }
+
     /// The path of an object.
     async fn path_of(&mut self, object: &Value) -> Result<String> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
