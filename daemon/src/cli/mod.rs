@@ -21,6 +21,7 @@ mod routes;
 mod run;
 pub(crate) mod signals;
 mod status_objects;
+pub(crate) mod ui;
 mod workload_flags;
 mod world;
 
@@ -53,6 +54,7 @@ Examples:
   ferrolb check -f manifests/           validate manifests
   ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
   ferrolb explain svc shop/web          why the cluster does or does not announce a Service
+  ferrolb ui                            the same as a picture in the browser, and what-if
   ferrolb convert config.yaml           print the resources that MetalLB's old ConfigMap means
   ferrolb crds | kubectl apply -f -     install the CRDs of ferrolb's own resources
   ferrolb run --manifests manifests/ --node-name node-a
@@ -77,9 +79,12 @@ enum Command {
     /// Explain why a Service is or is not announced: from its pool to the routers, with a verdict
     /// and a command for each step. Exits with 1 if it is not announced.
     Explain(explain::ExplainArgs),
+    /// Show on a page who announces what to whom, what is wrong, and what a change would do.
+    /// It serves on this host only, and can change nothing.
+    Ui(ui::UiArgs),
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
-    Demo,
+    Demo(demo::DemoArgs),
     /// Move a running cluster from MetalLB to ferrolb, node by node.
     Migrate(migrate::MigrateArgs),
     /// Run the daemon: allocates addresses and announces them from this node.
@@ -185,7 +190,8 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Crds => crds::run(),
-        Command::Demo => run_demo(),
+        Command::Ui(args) => ui::run(&args),
+        Command::Demo(args) => run_demo(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Run(args) => run::run(args, host),
         Command::Peers(args) => peers::run(&args),
@@ -203,8 +209,8 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
     })
 }
 
-fn run_demo() -> anyhow::Result<ExitCode> {
-    block_on(demo::run())?;
+fn run_demo(args: &demo::DemoArgs) -> anyhow::Result<ExitCode> {
+    block_on(demo::run(args))?;
     Ok(ExitCode::SUCCESS)
 }
 

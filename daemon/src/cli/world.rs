@@ -1,6 +1,7 @@
 //! What a command explains or predicts: a cluster, or manifests instead of one.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -52,6 +53,21 @@ impl WorldArgs {
         block_on(self.of_cluster())
     }
 
+    /// The files and folders with manifests; empty for a cluster.
+    pub(super) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// The kubeconfig of the cluster.
+    pub(super) fn kubeconfig(&self) -> Option<&Path> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// The namespaces of the configuration.
+    pub(super) fn config_namespaces(&self) -> &[String] {
+        &self.config_namespace
+    }
+
     fn of_manifests(&self) -> Result<World> {
         let manifests = Loader::new(self.paths.clone(), &self.config_namespace).load();
         let errors = manifests.errors.iter();
@@ -83,26 +99,27 @@ impl WorldArgs {
             .iter()
             .map(|(kind, message)| format!("{}: {message}", kind.full_name()))
             .collect();
-        let workloads = match workloads(&cluster).await {
-            Ok(workloads) => workloads,
-            Err(error) => {
-                unseen.push(format!("the arguments of ferrolb's workloads: {error:#}"));
-                Vec::new()
-            }
-        };
-        if workloads.is_empty() {
-            unseen.push(
-                "ferrolb's workloads: none has the label app.kubernetes.io/name=ferrolb, so \
-                 nothing is announced; install it: kubectl apply -f deploy/ferrolb.yaml"
-                    .to_owned(),
-            );
-        }
-        let index = fill(index_with(&common_flags(&workloads)), snapshot.changes);
+        let flags = flags_of(&cluster, &mut unseen).await;
+        let index = fill(index_with(&flags), snapshot.changes);
         Ok(World {
             explainer: Explainer::of_cluster(index),
             unseen,
         })
     }
+}
+
+/// The arguments of ferrolb's workloads that decisions depend on.
+pub(super) async fn flags_of(cluster: &Cluster, unseen: &mut Vec<String>) -> BTreeSet<String> {
+    match workloads(cluster).await {
+        Ok(workloads) if workloads.is_empty() => unseen.push(
+            "ferrolb's workloads: none has the label app.kubernetes.io/name=ferrolb, so nothing \
+             is announced; install it: kubectl apply -f deploy/ferrolb.yaml"
+                .to_owned(),
+        ),
+        Ok(workloads) => return common_flags(&workloads),
+        Err(error) => unseen.push(format!("the arguments of ferrolb's workloads: {error:#}")),
+    }
+    BTreeSet::new()
 }
 
 /// The Deployments and DaemonSets of ferrolb.

@@ -149,6 +149,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
             "allocate",
             "plan",
             "explain",
+            "picture",
         ],
     ),
 ];
