@@ -130,6 +130,10 @@ fn the_page_needs_files_that_can_be_read_again() {
     );
     let missing = error("nowhere.yaml");
     assert!(missing.contains("can't read nowhere.yaml"), "{missing}");
+    let output = ferrolb(&["ui", "--kubeconfig", "/nowhere/config"]);
+    assert_eq!(output.status.code(), Some(1));
+    let cluster = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(cluster.contains("/nowhere/config"), "{cluster}");
 }
 
 /// Limits: under 15 seconds, exit code 0.

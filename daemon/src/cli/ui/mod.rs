@@ -31,6 +31,7 @@ use super::block_on;
 use super::signals::StopSignals;
 use super::world::WorldArgs;
 use crate::core::printable::printable;
+use crate::runtime::source::kube::Cluster;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +63,12 @@ pub(super) struct UiArgs {
 
 pub(super) fn run(args: &UiArgs) -> Result<ExitCode> {
     block_on(async {
-        let ui = Ui::bind(args.port, feed(&args.world)?).await?;
+        let feed = feed(&args.world)?;
+        if let Feed::Cluster { kubeconfig, .. } = &feed {
+            // It sends no request: whether the API server answers is shown on the page.
+            Cluster::connect(kubeconfig.as_deref()).await?;
+        }
+        let ui = Ui::bind(args.port, feed).await?;
         println!("ferrolb's page: {}   (Ctrl-C ends it)", ui.url());
         let mut signals = StopSignals::listen()?;
         tokio::select! {

@@ -191,7 +191,8 @@ impl Painter {
             names.collect::<BTreeSet<&str>>()
         });
         let services = self.services.into_values();
-        let coloured = services.map(|service| {
+        let coloured = services.map(|mut service| {
+            service.keep_those_of_both();
             let colour = if lost.contains(&*service.service) {
                 Colour::Lost
             } else if gained.contains(&*service.service) {
@@ -206,6 +207,14 @@ impl Painter {
 }
 
 impl ServiceColour {
+    /// A node that withdraws one address of the service and announces another one still announces
+    /// it.
+    fn keep_those_of_both(&mut self) {
+        let both: BTreeSet<String> = self.gone.intersection(&self.new).cloned().collect();
+        self.gone.retain(|node| !both.contains(node));
+        self.new.retain(|node| !both.contains(node));
+    }
+
     /// How it changes, if it is announced before and after.
     fn colour(&self) -> Colour {
         let mut both = self.addresses.iter();

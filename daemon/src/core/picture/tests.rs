@@ -154,10 +154,7 @@ fn each_service_has_its_state_its_reason_and_its_nodes() {
     );
     assert_eq!(about("dns"), (State::Announced, None, none.clone(), all));
     let idle = Some("NoEndpoints");
-    assert_eq!(
-        about("idle"),
-        (State::Withheld, idle, none.clone(), none.clone())
-    );
+    assert_eq!(about("idle"), (State::Withheld, idle, none.clone(), none));
     let lost = about("lost");
     assert_eq!(
         (lost.0, lost.1),
@@ -304,6 +301,10 @@ fn applied_manifests_colour_what_they_move_and_what_they_begin() {
     let web = about("default/web").expect("web");
     assert_eq!(web.colour, Colour::Moved);
     assert!(web.addresses.is_some());
+    assert!(
+        web.gone.is_empty() && web.new.is_empty(),
+        "the same nodes announce it: {web:?}"
+    );
     assert_eq!(about("default/idle").expect("idle").colour, Colour::Gained);
     assert!(about("default/dns").is_none(), "nothing changes for it");
 }

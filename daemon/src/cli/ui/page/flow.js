@@ -5,20 +5,32 @@ import { count, h, s, hideTip, showTip } from "./dom.js";
 import { groups } from "./groups.js";
 
 const HEAD = 22;
-const BOX = 36;
-const GAP = 7;
+const BOX = 34;
+const GAP = 6;
 /** The share of the width of each column, and of the room between columns. */
 const COLUMNS = { pool: 0.16, service: 0.22, node: 0.2, router: 0.2 };
 const TITLES = { pool: "Pools", service: "Services", node: "Nodes", router: "Routers" };
-/** The average width of a character of a label. */
-const LABEL_PX = 6.9;
-const SUB_PX = 6.1;
+const LABEL = "600 12.5px";
+const SUB = "11px";
+const BADGE = "600 11px";
 
-function cut(text, px, width) {
-  const max = Math.max(4, Math.floor(width / px));
-  if (text.length <= max) return text;
-  const tail = Math.floor((max - 1) / 2);
-  return text.slice(0, max - 1 - tail) + "…" + text.slice(text.length - tail);
+const pen = document.createElement("canvas").getContext("2d");
+
+function widthOf(text, font) {
+  pen.font = `${font} ${getComputedStyle(document.body).fontFamily}`;
+  return pen.measureText(text).width;
+}
+
+/** The text, without its middle if it is wider than the room. */
+function cut(text, font, room) {
+  const fits = (shorter) => widthOf(shorter, font) <= room;
+  if (fits(text)) return text;
+  for (let keep = text.length - 1; keep > 3; keep -= 1) {
+    const tail = Math.floor(keep / 2);
+    const shorter = text.slice(0, keep - tail) + "…" + text.slice(text.length - tail);
+    if (fits(shorter)) return shorter;
+  }
+  return text.slice(0, 3) + "…";
 }
 
 function place(lanes, width) {
@@ -64,13 +76,18 @@ function markOf(box, world, colours) {
       if (colour) add(colour.colour);
     } else if (box.kind === "node") {
       const { gone, fresh } = colours.nodes.get(member.name) ?? { gone: 0, fresh: 0 };
-      if (gone > 0) add("fewer");
+      const links = colours.links.filter((link) => link.node === member.name);
+      if (gone > 0) add(gone >= member.prefixes + member.candidate ? "lost" : "fewer");
       else if (fresh > 0) add("more");
+      else if (links.length > 0) add("changed");
     } else {
       const peers = new Set(member.peers.map((peer) => world.peers[peer].name));
       const links = colours.links.filter((link) => peers.has(link.peer));
-      if (links.some((link) => link.withdrawn > 0)) add("fewer");
-      else if (links.some((link) => link.announced > 0)) add("more");
+      const sum = (key) => links.reduce((total, link) => total + link[key], 0);
+      const [gone, fresh] = [sum("withdrawn"), sum("announced")];
+      if (gone > fresh) add("fewer");
+      else if (fresh > gone) add("more");
+      else if (links.length > 0) add("changed");
     }
   }
   const order = ["lost", "moved", "others", "fewer", "gained", "more", "changed"];
@@ -133,9 +150,9 @@ function drawBox(box, mark, selected, choose) {
   const label = `${box.kind} ${box.label}, ${box.sub}${mark?.text ? `: ${mark.text}` : ""}`;
   const act = () => choose(box.kind, box.members);
   const badge = mark?.text
-    ? s("text", { x: box.width - 8, y: 15, class: "mark", "text-anchor": "end" }, mark.text)
+    ? s("text", { x: box.width - 8, y: 14.5, class: "mark", "text-anchor": "end" }, mark.text)
     : null;
-  const room = box.width - 24 - (mark?.text ? mark.text.length * 6 + 6 : 0);
+  const room = box.width - 34 - (mark?.text ? widthOf(mark.text, BADGE) + 8 : 0);
   return s(
     "g",
     {
@@ -160,8 +177,8 @@ function drawBox(box, mark, selected, choose) {
       ? s("rect", { class: "stack", x: 3, y: BOX, width: box.width - 6, height: 3, rx: 1.5 })
       : null,
     s("circle", { cx: 12, cy: BOX / 2, r: 3.6 }),
-    s("text", { x: 23, y: 15, class: "label" }, cut(box.label, LABEL_PX, room)),
-    s("text", { x: 23, y: 29, class: "sub" }, cut(box.sub, SUB_PX, box.width - 30)),
+    s("text", { x: 23, y: 14.5, class: "label" }, cut(box.label, LABEL, room)),
+    s("text", { x: 23, y: 27.5, class: "sub" }, cut(box.sub, SUB, box.width - 30)),
     badge,
   );
 }

@@ -53,7 +53,9 @@ function serviceLane(world, services) {
     }),
     (of, key) => ({
       label: `${number(of.length)} services`,
-      sub: key === "rest" ? "of other kinds" : (of[0].reason ?? of[0].policy),
+      sub: key === "rest"
+        ? "of other kinds"
+        : [of[0].reason ?? of[0].policy, poolNames(of[0])].filter(Boolean).join(" · "),
       state: STATE[of.some((s) => s.state === "withheld") ? "withheld" : of[0].state],
     }),
   );
@@ -163,9 +165,11 @@ function paint(edges, world, lanes, colours, routerBox) {
   for (const link of colours.links) {
     const [node, router] = [nodeBox.get(link.node), routerBox.get(routerOf.get(link.peer))];
     const before = world.linkOf(link.node, link.peer)?.prefixes ?? 0;
-    const all = link.withdrawn >= before && link.announced === 0;
-    if (link.withdrawn > 0) edge(edges, node, router, 0, all ? "gone" : "fewer", 1);
-    if (link.announced > 0) edge(edges, node, router, 0, "new", 1);
+    const { withdrawn, announced } = link;
+    const look = withdrawn >= before && announced === 0 ? "gone"
+      : withdrawn > announced ? "fewer"
+      : announced > withdrawn ? "new" : "changed";
+    edge(edges, node, router, 0, look, 1);
   }
 }
 
@@ -173,7 +177,8 @@ function paint(edges, world, lanes, colours, routerBox) {
 function lookOf({ weight, states }) {
   const gone = states.get("gone") ?? 0;
   if (gone > 0) return gone >= weight ? "gone" : "fewer";
-  const order = ["fewer", "new", "refused", "down", "bad", "bgp", "ok", "layer2", "unknown"];
+  // Of sessions, one that is down shows; of services, one that is announced.
+  const order = ["fewer", "new", "changed", "refused", "bad", "bgp", "down", "ok", "layer2", "unknown"];
   return order.find((state) => states.has(state)) ?? "idle";
 }
 
@@ -196,7 +201,10 @@ export function groups(world, services, colours) {
       for (const pool of service.pools) edge(edges, poolBox.get(pool), box, 1, state);
       const nodes = new Map();
       for (const node of service.via.layer2) nodes.set(nodeBox.get(node), "layer2");
-      for (const node of service.via.bgp.keys()) nodes.set(nodeBox.get(node), "bgp");
+      for (const [node, { up }] of service.via.bgp) {
+        if (up) nodes.set(nodeBox.get(node), "bgp");
+        else if (!nodes.has(nodeBox.get(node))) nodes.set(nodeBox.get(node), "down");
+      }
       for (const [node, how] of nodes) edge(edges, box, node, 1, how);
     }
   }

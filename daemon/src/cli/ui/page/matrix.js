@@ -42,7 +42,7 @@ export class Matrix {
     this.body.parentElement.style.setProperty("--name", `${names}px`);
     const strip = this.body.clientWidth - names - 24 - 190 - 150 - 40;
     const nodes = Math.max(1, state.world.nodes.length);
-    this.cell = Math.max(2, Math.min(26, Math.floor((Math.max(strip, 80) / nodes) * 2) / 2));
+    this.cell = Math.max(2, Math.min(30, Math.floor((Math.max(strip, 80) / nodes) * 2) / 2));
     this.width = Math.max(60, this.cell * nodes);
     this.body.parentElement.style.setProperty("--strip", `${this.width}px`);
     this.drawHead();
@@ -76,7 +76,7 @@ export class Matrix {
     });
     const label = named ? null : s("text", { x: 0, y: 13, class: "many" },
       `${number(world.nodes.length)} nodes`);
-    const svg = s("svg", { width: this.width + 60, height, class: "heads" }, label, columns);
+    const svg = s("svg", { width: this.width, height, class: "heads" }, label, columns);
     this.head.replaceChildren(
       h("span", {}, ""),
       h("span", { class: "cell" }, `${number(services.length)} of `
@@ -133,7 +133,7 @@ export class Matrix {
 
   strip(service, colour) {
     const { world } = this.state;
-    const paths = { layer2: "", bgp: "", gone: "", new: "" };
+    const paths = { layer2: "", bgp: "", down: "", gone: "", new: "" };
     const gap = this.cell > 4 ? 1 : 0;
     const add = (how, node) => {
       const x = node * this.cell;
@@ -143,7 +143,9 @@ export class Matrix {
     for (const node of service.via.layer2) {
       if (!service.via.bgp.has(node) && !gone.has(node)) add("layer2", node);
     }
-    for (const node of service.via.bgp.keys()) if (!gone.has(node)) add("bgp", node);
+    for (const [node, { up }] of service.via.bgp) {
+      if (!gone.has(node)) add(up ? "bgp" : "down", node);
+    }
     for (const node of gone) if (node !== undefined) add("gone", node);
     for (const name of colour?.new ?? []) {
       const node = world.nodeOf.get(name);
@@ -174,6 +176,7 @@ export class Matrix {
     let text = `${node.name}: `;
     if (colour?.gone?.includes(node.name)) text += "would no longer announce it";
     else if (colour?.new?.includes(node.name)) text += "would announce it";
+    else if (bgp && !bgp.up) text += "would announce it, but has no session";
     else if (bgp) text += `announces it to ${few(bgp.peers.map((p) => world.peers[p].name))}`;
     else if (service.via.layer2.has(node.place)) text += "may own it by layer 2";
     else text += node.trouble ? `does not announce it (${node.trouble})` : "does not announce it";
@@ -229,9 +232,8 @@ const WOULD = {
   changed: "with other attributes",
 };
 
-function wouldText(colour) {
-  const moved = colour.movedAtLeast > 0 && colour.colour !== "lost"
-    ? `, ${colour.movedAtLeast}–${Math.max(colour.movedAtLeast, colour.movedByRehash)} % of flows move`
-    : "";
-  return WOULD[colour.colour] + moved;
+function wouldText({ colour, movedAtLeast: least, movedByRehash }) {
+  if (colour === "lost" || least === 0) return WOULD[colour];
+  const most = Math.max(least, movedByRehash);
+  return `${WOULD[colour]}, ${least === most ? least : `${least}–${most}`} % of flows`;
 }

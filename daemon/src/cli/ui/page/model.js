@@ -21,14 +21,23 @@ function routersOf(peers) {
   return { routers: list, routerOfPeer };
 }
 
-/** The nodes of a spread, each with how it announces: BGP before layer 2. */
-function nodesOf(spread, routerOfPeer) {
+/** The nodes of a spread. `up`: as far as is known, the node has a session with some of them. */
+function nodesOf(spread, healthOf) {
   const bgp = new Map();
-  for (const part of spread.bgp) {
-    const routers = [...new Set(part.peers.map((peer) => routerOfPeer[peer]))];
-    for (const node of part.nodes) bgp.set(node, { peers: part.peers, routers });
+  const isUp = (health) => health === "ok" || health === "unknown";
+  for (const { peers, nodes } of spread.bgp) {
+    for (const node of nodes) {
+      bgp.set(node, { peers, up: peers.some((peer) => isUp(healthOf(node, peer))) });
+    }
   }
-  return { bgp, layer2: new Set(spread.layer2) };
+  const layer2 = new Set(spread.layer2);
+  return { bgp, layer2, up: layer2.size > 0 || [...bgp.values()].some(({ up }) => up) };
+}
+
+/** A service without a session on any of its nodes is not announced either. */
+function withSessions(service, via) {
+  const isCut = service.state !== "withheld" && !via.up;
+  return isCut ? { ...service, state: "withheld", reason: "SessionDown" } : service;
 }
 
 /** The state of a session: ok, down, refused, or unknown without a BGPSession. */
@@ -49,8 +58,12 @@ function byTrouble(a, b) {
 export function build(event) {
   const { picture } = event;
   const { routers, routerOfPeer } = routersOf(picture.peers);
-  const spreads = picture.spreads.map((spread) => nodesOf(spread, routerOfPeer));
-  const services = picture.services.map((service) => ({
+  const links = picture.links.map((link) => ({ ...link, health: stateOf(link) }));
+  const linkAt = new Map(links.map((link) => [`${link.node} ${link.peer}`, link]));
+  const healthOf = (node, peer) => linkAt.get(`${node} ${peer}`)?.health;
+  const spreads = picture.spreads.map((spread) => nodesOf(spread, healthOf));
+  const known = picture.services.map((service) => withSessions(service, spreads[service.spread]));
+  const services = known.map((service) => ({
     ...service,
     text: [
       service.name,
@@ -63,15 +76,13 @@ export function build(event) {
     via: spreads[service.spread],
   }));
   services.sort(byTrouble);
-  const world = { ...event, ...picture, routers, routerOfPeer, services };
+  const world = { ...event, ...picture, routers, routerOfPeer, services, links };
   world.nodes = picture.nodes.map((node, place) => ({ ...node, place, links: [] }));
-  world.links = picture.links.map((link) => ({ ...link, health: stateOf(link) }));
   for (const link of world.links) world.nodes[link.node].links.push(link);
   for (const node of world.nodes) node.trouble = troubleOf(node);
-  const links = new Map(world.links.map((link) => [`${link.node} ${link.peer}`, link]));
   const nodeOf = new Map(world.nodes.map((node) => [node.name, node.place]));
   const peerOf = new Map(world.peers.map((peer, place) => [peer.name, place]));
-  world.linkOf = (node, peer) => links.get(`${nodeOf.get(node)} ${peerOf.get(peer)}`);
+  world.linkOf = (node, peer) => linkAt.get(`${nodeOf.get(node)} ${peerOf.get(peer)}`);
   world.nodeOf = nodeOf;
   world.troubles = troubles(world);
   return world;

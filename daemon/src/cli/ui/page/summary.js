@@ -8,7 +8,10 @@ function figure(value, text, look = "") {
 
 function figures(world) {
   const announced = world.services.filter((service) => service.state === "announced").length;
-  const nodes = world.nodes.filter((node) => node.prefixes > 0 || node.candidate > 0).length;
+  const isUp = (link) => link.health === "ok" || link.health === "unknown";
+  const announces = (node) =>
+    node.candidate > 0 || (node.prefixes > 0 && node.links.some(isUp));
+  const nodes = world.nodes.filter(announces).length;
   const up = world.links.filter((link) => link.health === "ok").length;
   const known = world.links.filter((link) => link.health !== "unknown").length;
   const all = world.services.length;

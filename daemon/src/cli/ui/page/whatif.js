@@ -219,7 +219,7 @@ export class WhatIf {
       group("gained", "Announced again"),
       flows.length
         ? h("p", {}, `Flows of ${count(flows.length, "service")} would reach another node: up to `
-          + `${least} % with resilient hashing, ${most} % without.`)
+          + (least === most ? `${least} %.` : `${least} % with resilient hashing, ${most} % without.`))
         : null,
       errors.length ? h("h3", { class: "would-lost" }, "New errors") : null,
       errors.slice(0, 20).map((error) => h("p", {}, h("b", {}, error.object), ` ${error.message}`)),
