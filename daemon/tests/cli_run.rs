@@ -129,6 +129,26 @@ fn run_for_a_missing_node_logs_a_warning() {
     );
 }
 
+#[test]
+fn the_page_needs_files_that_can_be_read_again() {
+    let error = |path: &str| {
+        let output = ferrolb(&["ui", "--port", "0", "-f", path]);
+        assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let input = error("-");
+    assert!(
+        input.contains("standard input can't be read again"),
+        "{input}"
+    );
+    let missing = error("nowhere.yaml");
+    assert!(missing.contains("can't read nowhere.yaml"), "{missing}");
+    let output = ferrolb(&["ui", "--kubeconfig", "/nowhere/config"]);
+    assert_eq!(output.status.code(), Some(1));
+    let cluster = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(cluster.contains("/nowhere/config"), "{cluster}");
+}
+
 /// Limits: under 15 seconds, exit code 0.
 #[test]
 fn the_demo_succeeds() {

@@ -2,6 +2,7 @@
 
 pub mod announce_example;
 pub mod bounce;
+pub mod browser;
 pub mod containers;
 pub mod daemon;
 pub mod eventually;

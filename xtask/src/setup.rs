@@ -11,11 +11,12 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::step::{cargo, command, output, show_and_run, succeeds};
 
 /// Debian packages: routers, tools of the lab, requirements of real Kubernetes nodes, build
-/// dependencies of Kubernetes, and Prometheus.
+/// dependencies of Kubernetes, a browser, and Prometheus.
 const PACKAGES: &[&str] = &[
     "bird2",
     "busybox-static",
     "ca-certificates",
+    "chromium",
     "containerd",
     "containernetworking-plugins",
     "debootstrap",

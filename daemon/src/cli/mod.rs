@@ -25,6 +25,7 @@ mod routes;
 mod run;
 pub(crate) mod signals;
 mod status_objects;
+pub(crate) mod ui;
 mod workload_flags;
 mod world;
 
@@ -59,6 +60,7 @@ Examples:
   ferrolb plan -f manifests/            predict addresses and routes, and why some are withheld
   ferrolb status                        what is wrong in a cluster, and what is left of its pools
   ferrolb explain svc shop/web          why the cluster does or does not announce a Service
+  ferrolb ui                            the same as a picture in the browser, and what-if
   ferrolb router-config --for frr -f manifests/
                                         print the configuration of the router
   ferrolb convert config.yaml           print the resources that MetalLB's old ConfigMap means
@@ -93,9 +95,12 @@ enum Command {
     /// Print the router's side of the sessions: neighbors, import filter, BFD and the rest, in the
     /// syntax of a router. Exits with 1 if it can't express a part of it.
     RouterConfig(router_config::RouterConfigArgs),
+    /// Show on a page who announces what to whom, what is wrong, and what a change would do.
+    /// It serves on this host only, and can change nothing.
+    Ui(ui::UiArgs),
     /// Show ferrolb at work: three nodes and a router on loopback, without root and without a
     /// cluster.
-    Demo,
+    Demo(demo::DemoArgs),
     /// Move a running cluster from MetalLB to ferrolb, node by node.
     Migrate(migrate::MigrateArgs),
     /// Run the daemon: allocates addresses and announces them from this node.
@@ -217,7 +222,8 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Convert(args) => convert::run(&args),
         Command::Crds => crds::run(),
         Command::RouterConfig(args) => router_config::run(&args),
-        Command::Demo => run_demo(),
+        Command::Ui(args) => ui::run(&args),
+        Command::Demo(args) => run_demo(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Run(args) => run::run(args, host),
         Command::Peers(args) => peers::run(&args, invocation),
@@ -246,8 +252,8 @@ fn parse(invocation: Invocation, arguments: Vec<OsString>) -> Cli {
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-fn run_demo() -> anyhow::Result<ExitCode> {
-    block_on(demo::run())?;
+fn run_demo(args: &demo::DemoArgs) -> anyhow::Result<ExitCode> {
+    block_on(demo::run(args))?;
     Ok(ExitCode::SUCCESS)
 }
 

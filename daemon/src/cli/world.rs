@@ -178,23 +178,24 @@ impl LiveCluster {
                 format!("{name}: {message}; the {role} of ferrolb may list them")
             })
             .collect();
-        let workloads = match workloads(&cluster).await {
-            Ok(workloads) => {
-                unseen.extend(workloads.is_empty().then(|| NO_WORKLOADS.to_owned()));
-                workloads
-            }
-            Err(error) => {
-                unseen.push(format!("the arguments of ferrolb's workloads: {error:#}"));
-                Vec::new()
-            }
-        };
+        let flags = flags_of(&cluster, &mut unseen).await;
         Ok(Self {
             cluster,
             changes: snapshot.changes,
-            flags: common_flags(&workloads),
+            flags,
             unseen,
         })
     }
+}
+
+/// The arguments of ferrolb's workloads that decisions depend on.
+pub(super) async fn flags_of(cluster: &Cluster, unseen: &mut Vec<String>) -> BTreeSet<String> {
+    match workloads(cluster).await {
+        Ok(workloads) if workloads.is_empty() => unseen.push(NO_WORKLOADS.to_owned()),
+        Ok(workloads) => return common_flags(&workloads),
+        Err(error) => unseen.push(format!("the arguments of ferrolb's workloads: {error:#}")),
+    }
+    BTreeSet::new()
 }
 
 /// A role of `deploy/manifests/2-rbac.yaml` with the permission to list a kind.

@@ -13,6 +13,7 @@ pub(crate) mod model;
 pub(crate) mod nearest;
 pub(crate) mod overview;
 pub(crate) mod panic_context;
+pub(crate) mod picture;
 pub(crate) mod plan;
 pub(crate) mod printable;
 pub(crate) mod router_config;

@@ -153,6 +153,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
             "overview",
             "router_config",
             "explain",
+            "picture",
         ],
     ),
 ];

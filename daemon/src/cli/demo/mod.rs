@@ -14,6 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::Args;
 use ipnet::IpNet;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
@@ -22,6 +23,8 @@ use self::screen::Screen;
 use self::tor::Tor;
 use crate::cli::plan::plan_manifests;
 use crate::cli::signals::StopSignals;
+use crate::cli::ui::Ui;
+use crate::cli::ui::live::{Feed, Live};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;
 use crate::core::plan::Plan;
@@ -37,18 +40,33 @@ const NODES: [(&str, Ipv4Addr); 3] = [
 const STEP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Time to read a step, on a terminal.
 const READING_TIME: Duration = Duration::from_millis(1800);
+/// Time to look at a step on the page.
+const LOOKING_TIME: Duration = Duration::from_secs(4);
+/// How long the demo looks at the router's events at a time, once its steps are over.
+const FOLLOW_TIME: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Show it on a page as well, as ferrolb ui does. The demo begins when the page is open, and
+    /// its last state stays until Ctrl-C.
+    #[arg(long)]
+    ui: bool,
+}
 
 /// Runs the demo to its end.
 ///
 /// # Errors
 ///
 /// A step did not have the planned result; the error contains the nodes' logs.
-pub(crate) async fn run() -> anyhow::Result<()> {
+pub(super) async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let mut demo = Demo::prepare()?;
     let mut signals = StopSignals::listen()?;
     let result = tokio::select! {
-        result = demo.play() => result,
-        () = signals.next() => Err(anyhow::anyhow!("the demo was interrupted")),
+        result = demo.run(args.ui) => result,
+        () = signals.next() => match args.ui {
+            true => Ok(()),
+            false => Err(anyhow::anyhow!("the demo was interrupted")),
+        },
     };
     let cleanup = demo.clean_up().await;
     result.and(cleanup)
@@ -59,6 +77,8 @@ struct Demo {
     tor: Tor,
     nodes: BTreeMap<&'static str, Child>,
     screen: Screen,
+    /// Time after each step.
+    pause: Duration,
 }
 
 /// The expected table of the router: nodes by prefix.
@@ -70,11 +90,16 @@ impl Demo {
         fs::create_dir_all(folder.join("manifests"))
             .context("can't create a folder for the demo's manifests")?;
         let tor = Tor::start(&NODES)?;
+        let screen = Screen::new();
         let demo = Self {
             folder,
             tor,
             nodes: BTreeMap::new(),
-            screen: Screen::new(),
+            pause: match screen.is_interactive() {
+                true => READING_TIME,
+                false => Duration::ZERO,
+            },
+            screen,
         };
         demo.write("pool.yaml", include_str!("manifests/pool.yaml"))?;
         demo.write(
@@ -91,6 +116,38 @@ impl Demo {
             demo.write(&format!("{node}.yaml"), &text)?;
         }
         Ok(demo)
+    }
+
+    async fn run(&mut self, ui: bool) -> anyhow::Result<()> {
+        if !ui {
+            return self.play().await;
+        }
+        let page = Ui::bind(None, self.feed()).await?;
+        self.screen.page(&page.url());
+        self.pause = LOOKING_TIME;
+        let live = page.live().clone();
+        tokio::select! {
+            () = page.serve() => Ok(()),
+            result = self.play_on_page(&live) => result,
+        }
+    }
+
+    /// What the page shows: the manifests, and the router's sessions.
+    fn feed(&self) -> Feed {
+        Feed::Manifests {
+            paths: vec![self.manifests()],
+            config_namespaces: vec![CONFIG_NAMESPACE.to_owned()],
+            sessions: self.tor.sessions(),
+        }
+    }
+
+    async fn play_on_page(&mut self, live: &Live) -> anyhow::Result<()> {
+        live.wait_open().await;
+        self.play().await?;
+        self.screen.note("The page shows this state until Ctrl-C.");
+        loop {
+            self.tor.changed(Instant::now() + FOLLOW_TIME).await;
+        }
     }
 
     async fn play(&mut self) -> anyhow::Result<()> {
@@ -234,9 +291,7 @@ impl Demo {
     }
 
     async fn pause(&self) {
-        if self.screen.is_interactive() {
-            sleep(READING_TIME).await;
-        }
+        sleep(self.pause).await;
     }
 
     fn write_endpoints(&self, ready: bool) -> anyhow::Result<()> {

@@ -43,6 +43,12 @@ impl Screen {
         ));
     }
 
+    /// Where the demo is shown too.
+    pub(super) fn page(&self, url: &str) {
+        let note = self.style.dim("(the demo begins when the page is open)");
+        self.print(&format!("Open {}   {note}", self.style.bold(url)));
+    }
+
     pub(super) fn step(&mut self, text: &str) {
         self.steps += 1;
         self.drawn = 0;

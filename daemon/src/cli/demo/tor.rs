@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferrolb_bgp::config::{PeerConfig, Transport};
@@ -9,7 +10,10 @@ use ferrolb_bgp::fsm::{Event, ShutdownMode, SpeakerConfig};
 use ferrolb_bgp::speaker::{self, Events, Handle, SpeakerOptions};
 use ferrolb_bgp::wire::{Asn, Update};
 use ipnet::IpNet;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+
+use crate::core::api::bgp_session::{AllSessions, BgpSessionStatus, BgpState, SessionError};
 
 /// AS of the router, as in the manifests.
 const TOR_ASN: Asn = Asn(64513);
@@ -27,6 +31,8 @@ pub(super) struct Tor {
     pub(super) table: Table,
     /// The port it listens on.
     pub(super) port: u16,
+    /// The states of its sessions, as nodes publish them in a cluster.
+    sessions: watch::Sender<Arc<AllSessions>>,
 }
 
 /// Paths by prefix and node.
@@ -76,6 +82,7 @@ impl Tor {
                 events,
                 table: Table::new(),
                 port,
+                sessions: watch::Sender::default(),
             });
         }
         anyhow::bail!("no free port in {PORTS:?} on 127.0.0.1 for the demo's router: {last:?}")
@@ -86,12 +93,28 @@ impl Tor {
         while let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await {
             let before = self.table.clone();
             match event {
-                Event::Received { peer, update } => self.receive(&peer, &update),
+                Event::Received { peer, update } => {
+                    self.receive(&peer, &update);
+                    self.publish(&peer, |_| {});
+                }
+                Event::Established { peer, .. } => {
+                    self.publish(&peer, |status| status.bgp = BgpState::Established);
+                }
                 Event::Down {
                     peer,
                     was_established: true,
+                    cause,
                     ..
-                } => self.remove_node(&peer),
+                } => {
+                    self.remove_node(&peer);
+                    self.publish(&peer, |status| {
+                        status.bgp = BgpState::Active;
+                        status.last_error = Some(SessionError {
+                            message: cause.to_string(),
+                            ..SessionError::default()
+                        });
+                    });
+                }
                 _ => {}
             }
             if self.table != before {
@@ -99,6 +122,27 @@ impl Tor {
             }
         }
         false
+    }
+
+    /// The states of the sessions, and their changes.
+    pub(super) fn sessions(&self) -> watch::Receiver<Arc<AllSessions>> {
+        self.sessions.subscribe()
+    }
+
+    /// Changes the state of the session with a node.
+    fn publish(&self, node: &str, change: impl FnOnce(&mut BgpSessionStatus)) {
+        let sent = self.table.values().filter(|paths| paths.contains_key(node));
+        let sent = i64::try_from(sent.count()).unwrap_or(i64::MAX);
+        self.sessions.send_modify(|sessions| {
+            let status = Arc::make_mut(sessions).entry(node.to_owned());
+            let status = status.or_insert_with(|| BgpSessionStatus {
+                node: node.to_owned(),
+                peer: format!("tor-{node}"),
+                ..BgpSessionStatus::default()
+            });
+            change(status);
+            status.prefixes_sent = sent;
+        });
     }
 
     fn receive(&mut self, node: &str, update: &Update) {

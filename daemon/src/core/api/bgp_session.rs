@@ -1,8 +1,13 @@
 //! ferrolb's BGPSession (`ferrolb.io/v1alpha1`): the state of a node's session with a router.
 //! ferrolb writes these objects, users only read them.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// The statuses of all BGPSessions, by the name of the object.
+pub(crate) type AllSessions = BTreeMap<String, BgpSessionStatus>;
 
 /// The value of `kind:`.
 pub(crate) const KIND: &str = "BGPSession";

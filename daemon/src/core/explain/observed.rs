@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::core::api::ObjectName;
-use crate::core::api::bgp_session::{BgpSessionStatus, BgpState};
+use crate::core::api::bgp_session::{AllSessions, BgpSessionStatus, BgpState};
 
 /// What the objects say. The default: nothing was looked at.
 #[derive(Debug, Default)]
@@ -50,17 +50,30 @@ struct Layer2Status {
 }
 
 impl Observed {
+    /// The statuses of all BGPSessions.
+    pub(crate) fn of_sessions(sessions: &AllSessions) -> Self {
+        let mut observed = Self::default();
+        observed.sessions.get_or_insert_default();
+        for status in sessions.values() {
+            observed.add_session(status.clone());
+        }
+        observed
+    }
+
+    fn add_session(&mut self, status: BgpSessionStatus) {
+        let sessions = self.sessions.get_or_insert_default();
+        let of_node = sessions.entry(status.node.clone()).or_default();
+        let of_peer = of_node.entry(status.peer.clone()).or_default();
+        of_peer.push(status);
+    }
+
     /// Adds BGPSessions. Returns the names of those that can't be read.
     pub(crate) fn add_sessions(&mut self, objects: &[Value]) -> Vec<String> {
-        let sessions = self.sessions.get_or_insert_default();
+        self.sessions.get_or_insert_default();
         let mut invalid = Vec::new();
         for object in objects {
             match BgpSessionStatus::deserialize(&object["status"]) {
-                Ok(status) => {
-                    let of_node = sessions.entry(status.node.clone()).or_default();
-                    let of_peer = of_node.entry(status.peer.clone()).or_default();
-                    of_peer.push(status);
-                }
+                Ok(status) => self.add_session(status),
                 Err(_) => {
                     let name = object["metadata"]["name"].as_str();
                     invalid.push(name.unwrap_or_default().to_owned());

@@ -38,6 +38,27 @@ impl Objects {
         Self(objects)
     }
 
+    /// Applies a change of the objects.
+    pub(crate) fn change(&mut self, change: &Change) {
+        match change {
+            Change::Apply(key, object) => {
+                self.0.insert(key.clone(), object.clone());
+            }
+            Change::Delete(key) => {
+                self.0.remove(key);
+            }
+            Change::Reset(kind, objects) => {
+                self.0.retain(|key, _| key.kind != *kind);
+                self.0.extend(objects.iter().cloned());
+            }
+            Change::Listed(kind, present) => self
+                .0
+                .retain(|key, _| key.kind != *kind || present.contains(&key.name)),
+            // What was known stays in use.
+            Change::Unreadable(..) | Change::Absent(..) => {}
+        }
+    }
+
     /// The objects as an index takes them.
     pub(crate) fn into_changes(self) -> Vec<Change> {
         let mut by_kind: BTreeMap<Kind, Vec<(ObjectKey, RawObject)>> = BTreeMap::new();

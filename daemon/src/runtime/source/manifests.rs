@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -190,7 +190,7 @@ impl Loader {
 
     /// Whether a folder was replaced since the last read, or the grace time of an emptied file is
     /// over.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         let roots = self.paths.iter();
         let replaced = roots
             .chain(self.folders.keys())
@@ -287,6 +287,19 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
 
 /// Reads all objects of a file; `-` is standard input. An invalid object does not hide the others.
 fn parse(path: &Path, config_namespaces: &[String]) -> std::io::Result<File> {
+    if path == Path::new(STANDARD_INPUT) {
+        parse_from(std::io::stdin().lock(), path, config_namespaces)
+    } else {
+        let input = BufReader::new(std::fs::File::open(path)?);
+        parse_from(input, path, config_namespaces)
+    }
+}
+
+fn parse_from(
+    input: impl BufRead,
+    path: &Path,
+    config_namespaces: &[String],
+) -> std::io::Result<File> {
     let mut file = File::default();
     let mut sink = |line, value: Result<_, SyntaxError>| {
         let location = |line| Location {
@@ -300,12 +313,18 @@ fn parse(path: &Path, config_namespaces: &[String]) -> std::io::Result<File> {
                 .push(ManifestError::new(location(error.line), error)),
         }
     };
-    if path == Path::new(STANDARD_INPUT) {
-        documents::read(std::io::stdin().lock(), &mut sink)?;
-    } else {
-        documents::read(BufReader::new(std::fs::File::open(path)?), &mut sink)?;
-    }
+    documents::read(input, &mut sink)?;
     Ok(file)
+}
+
+/// The objects of a text. `name` stands for the file in errors.
+pub(crate) fn of_text(name: &str, text: &str, config_namespaces: &[String]) -> Manifests {
+    let mut manifests = Manifests::default();
+    match parse_from(text.as_bytes(), Path::new(name), config_namespaces) {
+        Ok(file) => manifests.add(&file),
+        Err(error) => manifests.errors.push(unreadable(Path::new(name), &error)),
+    }
+    manifests
 }
 
 /// The objects of a stream of YAML or JSON as they are, those of lists one by one.

@@ -12,6 +12,7 @@ pub(crate) mod kube;
 pub(crate) mod manifests;
 pub(crate) mod metallb_kinds;
 mod open_files;
+pub(crate) mod stamp;
 pub(crate) mod status_objects;
 mod status_writes;
 mod unsupported_kinds;

@@ -35,7 +35,7 @@ mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +57,7 @@ use self::api_writer::ApiWriter;
 use self::leader_election::{Lead, LeaderElection};
 use self::watch::{Context, Freshness};
 use crate::core::api::Kind;
+use crate::core::api::bgp_session::AllSessions;
 use crate::runtime::role::Role;
 use crate::runtime::source::bgp_sessions::{SessionEnds, session_channels};
 use crate::runtime::source::{Event, Source, StatusReceiver, api_writes, status_writes};
@@ -231,6 +232,55 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
         needs_endpoints,
         sessions,
     })
+}
+
+/// What a cluster has, for a command that only looks.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    /// The changes of the objects; the watches end when it is dropped.
+    pub events: mpsc::Receiver<Event>,
+    /// The statuses of all BGPSessions.
+    pub sessions: latest::Receiver<Arc<AllSessions>>,
+}
+
+/// The kinds that [`observe`] watches: all but Secrets, whose passwords decide nothing.
+pub(crate) fn observed_kinds() -> impl Iterator<Item = Kind> {
+    let kinds = Kind::ALL.into_iter();
+    kinds.filter(|kind| *kind != Kind::Secret)
+}
+
+/// Watches what decisions depend on, and the BGPSessions: one list and one watch of each kind and
+/// namespace of the configuration. Writes nothing.
+///
+/// # Errors
+///
+/// The client's configuration is invalid.
+pub(crate) async fn observe(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+    config_namespaces: &[String],
+) -> Result<Observed, StartError> {
+    let client = client::connect_to(kubeconfig, context).await?;
+    let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
+    let namespaces: BTreeSet<String> = config_namespaces.iter().cloned().collect();
+    let mut watches = Watches::new(Context {
+        client: client.clone(),
+        config_namespaces: namespaces.into_iter().collect(),
+        key_namespace: "".into(),
+        role: Role::All,
+        events: events_in.clone(),
+        api_health: Arc::new(ApiHealth::new()),
+    });
+    for kind in observed_kinds() {
+        watches.start(kind, Freshness::Cached, 0);
+    }
+    let (states, sessions) = latest::channel(Arc::default());
+    watches.add(session_watch::follow_all(client, states));
+    tokio::spawn(async move {
+        events_in.closed().await;
+        drop(watches);
+    });
+    Ok(Observed { events, sessions })
 }
 
 /// Starts what a role does with BGPSessions. It ends with the runtime.

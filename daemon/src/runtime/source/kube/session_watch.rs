@@ -1,8 +1,8 @@
 //! Watches the BGPSessions of certain BGPPeers while a drain of this node needs to know which other
 //! nodes have a session with their routers. At other times it watches nothing: each change of a
-//! session anywhere in the cluster would reach every node.
+//! session anywhere in the cluster would reach every node. A command on a laptop watches all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -16,7 +16,7 @@ use super::backoff::Backoff;
 use super::client::WATCH_SECONDS;
 use super::status_objects::bgp_sessions;
 use super::watch::needs_relist;
-use crate::core::api::bgp_session::BgpSessionStatus;
+use crate::core::api::bgp_session::AllSessions;
 use crate::runtime::source::bgp_sessions::{PEER_LABEL, SessionStates};
 use crate::runtime::source::status_objects::label;
 
@@ -45,6 +45,14 @@ pub(super) async fn follow(
     }
 }
 
+/// Follows the BGPSessions of the whole cluster. Never returns. Failures are only retried: the
+/// last known states stay.
+pub(super) async fn follow_all(client: Client, states: watch::Sender<Arc<AllSessions>>) {
+    let api: Api<DynamicObject> = Api::all_with(client, &bgp_sessions());
+    let send = |sessions: &Sessions| _ = states.send_replace(Arc::new(sessions.known.clone()));
+    follow_matching(&api, &in_memory(), send).await;
+}
+
 /// Never returns.
 async fn follow_peers(
     api: &Api<DynamicObject>,
@@ -53,16 +61,30 @@ async fn follow_peers(
 ) {
     let peers: Vec<String> = peers.iter().map(|peer| label(peer)).collect();
     let selector = format!("{PEER_LABEL} in ({})", peers.join(","));
-    // The list comes from the API server's memory.
-    let config = watcher::Config::default()
-        .labels(&selector)
-        .any_semantic()
-        .timeout(WATCH_SECONDS);
+    let send = |sessions: &Sessions| {
+        let states_now = SessionStates::new(sessions.known.values());
+        states.send_replace(Arc::new(states_now));
+    };
+    follow_matching(api, &in_memory().labels(&selector), send).await;
+}
+
+/// The list comes from the API server's memory.
+fn in_memory() -> watcher::Config {
+    let config = watcher::Config::default();
+    config.any_semantic().timeout(WATCH_SECONDS)
+}
+
+/// Calls `send` with each complete state. Never returns.
+async fn follow_matching(
+    api: &Api<DynamicObject>,
+    config: &watcher::Config,
+    send: impl Fn(&Sessions),
+) {
     let mut backoff = Backoff::default();
     let mut sessions = Sessions::default();
     loop {
         let stream = watcher(api.clone(), config.clone());
-        follow_stream(stream, &mut sessions, &mut backoff, states).await;
+        follow_stream(stream, &mut sessions, &mut backoff, &send).await;
     }
 }
 
@@ -71,15 +93,15 @@ async fn follow_stream(
     stream: impl Stream<Item = watcher::Result<watcher::Event<DynamicObject>>>,
     sessions: &mut Sessions,
     backoff: &mut Backoff,
-    states: &watch::Sender<Arc<SessionStates>>,
+    send: &impl Fn(&Sessions),
 ) {
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
                 backoff.reset();
-                if let Some(new) = sessions.apply(event) {
-                    states.send_replace(Arc::new(new));
+                if sessions.apply(event) {
+                    send(sessions);
                 }
             }
             Err(error) => {
@@ -96,22 +118,23 @@ async fn follow_stream(
 /// The objects by name. Pure.
 #[derive(Debug, Default)]
 struct Sessions {
-    known: BTreeMap<String, BgpSessionStatus>,
+    known: AllSessions,
     /// While a list arrives.
-    listing: BTreeMap<String, BgpSessionStatus>,
+    listing: AllSessions,
 }
 
 impl Sessions {
-    /// Applies an event. Returns what all objects say, unless a list is incomplete.
-    fn apply(&mut self, event: watcher::Event<DynamicObject>) -> Option<SessionStates> {
+    /// Applies an event. Returns whether all objects are known, which they are not while a list
+    /// arrives.
+    fn apply(&mut self, event: watcher::Event<DynamicObject>) -> bool {
         match event {
             watcher::Event::Init => {
                 self.listing.clear();
-                return None;
+                return false;
             }
             watcher::Event::InitApply(object) => {
                 insert(&mut self.listing, object);
-                return None;
+                return false;
             }
             watcher::Event::InitDone => self.known = std::mem::take(&mut self.listing),
             watcher::Event::Apply(object) => insert(&mut self.known, object),
@@ -119,12 +142,12 @@ impl Sessions {
                 self.known.remove(&object.metadata.name.unwrap_or_default());
             }
         }
-        Some(SessionStates::new(self.known.values()))
+        true
     }
 }
 
 /// An object that can't be read counts as missing.
-fn insert(sessions: &mut BTreeMap<String, BgpSessionStatus>, object: DynamicObject) {
+fn insert(sessions: &mut AllSessions, object: DynamicObject) {
     let name = object.metadata.name.unwrap_or_default();
     let status = object.data.get("status").cloned().unwrap_or_default();
     match serde_json::from_value(status) {
@@ -151,18 +174,19 @@ mod tests {
     fn sessions_are_known_once_all_are_listed_and_follow_changes() {
         use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
         let mut sessions = Sessions::default();
-        assert_eq!(sessions.apply(Init), None);
-        assert_eq!(sessions.apply(InitApply(object("a", "Active"))), None);
-        let states = sessions.apply(InitDone).expect("complete");
-        assert!(states.is_down("tor", "a"));
-        let states = sessions.apply(Apply(object("a", "Established")));
-        assert!(!states.expect("states").is_down("tor", "a"));
-        let states = sessions.apply(Apply(object("b", "Idle")));
-        assert!(states.expect("states").is_down("tor", "b"));
-        let states = sessions.apply(Apply(object("b", "of a later version")));
-        assert!(!states.expect("states").is_down("tor", "b"), "unreadable");
+        let states = |sessions: &Sessions| SessionStates::new(sessions.known.values());
+        assert!(!sessions.apply(Init));
+        assert!(!sessions.apply(InitApply(object("a", "Active"))));
+        assert!(sessions.apply(InitDone), "complete");
+        assert!(states(&sessions).is_down("tor", "a"));
+        assert!(sessions.apply(Apply(object("a", "Established"))));
+        assert!(!states(&sessions).is_down("tor", "a"));
         sessions.apply(Apply(object("b", "Idle")));
-        let states = sessions.apply(Delete(object("b", "Idle")));
-        assert!(!states.expect("states").is_down("tor", "b"), "gone");
+        assert!(states(&sessions).is_down("tor", "b"));
+        sessions.apply(Apply(object("b", "of a later version")));
+        assert!(!states(&sessions).is_down("tor", "b"), "unreadable");
+        sessions.apply(Apply(object("b", "Idle")));
+        sessions.apply(Delete(object("b", "Idle")));
+        assert!(!states(&sessions).is_down("tor", "b"), "gone");
     }
 }
