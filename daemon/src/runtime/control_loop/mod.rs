@@ -2,6 +2,7 @@
 //! passes the results to the engines of BGP and layer 2 and to the Service status. It uses neither
 //! the Kubernetes client nor sockets.
 
+mod allocation;
 mod explain;
 mod first_announcements;
 mod floors;
@@ -18,8 +19,8 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use crate::core::allocate::Allocation;
 use crate::core::allocate::pool_status::{PoolStatuses, in_use};
-use crate::core::allocate::{Allocation, AllocationResult};
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
 use crate::core::decide::Reason;
@@ -468,19 +469,6 @@ impl Running {
         }
     }
 
-    /// Writes the statuses of pools as the leader, at most once per tick: many services may get
-    /// addresses meanwhile.
-    fn write_pool_statuses(&mut self, source: &Source) {
-        if !self.pool_statuses_due || !self.leading {
-            return;
-        }
-        let now = Instant::now().into_std();
-        for (pool, status) in self.pool_statuses.due(now, &self.index) {
-            source.writes.send(ApiWrite::PoolStatus(pool, status));
-        }
-        self.pool_statuses_due = !self.pool_statuses.is_empty();
-    }
-
     /// Decides how to shut down, and begins the drain.
     async fn stop(&mut self, daemonset_gone: bool) -> StopMode {
         let Some(node) = self.control.node() else {
@@ -504,44 +492,6 @@ impl Running {
             .announcer
             .as_ref()
             .is_none_or(Announcer::is_drained)
-    }
-
-    /// Decides addresses and requests the writes. Returns whether there are any.
-    fn allocate(&mut self, source: &Source, dirty: &Dirty) -> bool {
-        let AllocationResult {
-            outcomes,
-            new_reasons,
-            writes,
-            events,
-        } = self.allocation.decide(&self.index, dirty);
-        for name in new_reasons {
-            let outcome = outcomes.get(&name);
-            if let Some((reason, message)) = outcome.and_then(|o| o.reason().zip(o.message())) {
-                tracing::warn!(service = %name, reason = reason.code(), "{message}");
-            }
-        }
-        for event in events {
-            source.writes.send(ApiWrite::Event(event));
-        }
-        let effect = !writes.is_empty();
-        for write in writes {
-            let decision = match write.addresses.as_slice() {
-                [] => "no address allocated: clearing the Service status",
-                _ => "address allocated: writing the Service status",
-            };
-            tracing::info!(
-                service = %write.service,
-                addresses = write.shown_addresses(),
-                pool = write.pool.as_deref().unwrap_or_default(),
-                "{decision}"
-            );
-            if source.status.send(write).is_err() {
-                tracing::warn!(
-                    "can't write the Service status: the source of Kubernetes objects has ended"
-                );
-            }
-        }
-        effect
     }
 
     /// Logs each new and each resolved error of the source once.
