@@ -50,10 +50,10 @@ struct Layer2Status {
 }
 
 impl Observed {
-    /// The statuses of all BGPSessions.
+    /// The statuses of all BGPSessions. Without any, sessions are not explained: a watch has not
+    /// listed them yet, or can't.
     pub(crate) fn of_sessions(sessions: &AllSessions) -> Self {
         let mut observed = Self::default();
-        observed.sessions.get_or_insert_default();
         for status in sessions.values() {
             observed.add_session(status.clone());
         }

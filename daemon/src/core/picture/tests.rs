@@ -326,6 +326,17 @@ fn explanations_follow_the_objects() {
     let (key, raw) = endpoints("idle", &["node-a"]);
     scene.apply(Change::Apply(key, raw));
     assert!(scene.explain(&subject).expect("a service").announced);
+    let mut sessions = AllSessions::new();
+    let down = BgpSessionStatus {
+        node: "node-a".to_owned(),
+        peer: "tor".to_owned(),
+        bgp: BgpState::Active,
+        ..BgpSessionStatus::default()
+    };
+    sessions.insert("a".to_owned(), down);
+    scene.set_sessions(&sessions);
+    let explained = scene.explain(&subject).expect("a service");
+    assert!(!explained.announced, "{}", explained.summary);
     let unknown = scene.explain(&Subject::Node("node-1".to_owned()));
     assert!(unknown.expect_err("none").contains("node-a"));
     scene.apply(Change::Unreadable(
