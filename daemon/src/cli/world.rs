@@ -14,6 +14,7 @@ use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::explain::{Explainer, Observed};
 use crate::core::index::Index;
 use crate::core::index::change::Change;
+use crate::core::owners::owners;
 use crate::core::plan::fill;
 use crate::runtime::source::kube::{Cluster, Snapshot};
 use crate::runtime::source::manifests::{Loader, changes};
@@ -225,14 +226,15 @@ async fn observed(cluster: &Cluster, index: &Index, unseen: &mut Vec<String>) ->
     }
     if !index.config().layer2_advertisements.is_empty() {
         // Only clusters with --metallb-status or MetalLB have them.
-        match cluster.get(LAYER2_STATUSES).await {
-            Ok(list) => observed.add_layer2_statuses(&items(list)),
-            Err(error) => unseen.push(format!("the owners (ServiceL2Statuses): {error:#}")),
-        }
-        match listed(cluster, LAYER2_EVENTS).await {
-            Ok(objects) => observed.add_layer2_events(&objects),
-            Err(why) => unseen.push(format!("the owners (Events of Services): {why}")),
-        }
+        let statuses = cluster.get(LAYER2_STATUSES).await.unwrap_or_else(|error| {
+            unseen.push(format!("the owners (ServiceL2Statuses): {error:#}"));
+            None
+        });
+        let events = listed(cluster, LAYER2_EVENTS).await.unwrap_or_else(|why| {
+            unseen.push(format!("the owners (Events of Services): {why}"));
+            Vec::new()
+        });
+        observed.set_owners(owners(&events, &items(statuses)));
     }
     observed
 }

@@ -12,6 +12,7 @@ pub(crate) mod index;
 pub(crate) mod model;
 pub(crate) mod nearest;
 pub(crate) mod overview;
+pub(crate) mod owners;
 pub(crate) mod panic_context;
 pub(crate) mod picture;
 pub(crate) mod plan;

@@ -144,6 +144,7 @@ const ORDERS: &[(&str, &str, &[&str])] = &[
             "printable",
             "panic_context",
             "api",
+            "owners",
             "model",
             "config",
             "index",

@@ -14,8 +14,9 @@ use super::{Answer, InsteadArgs, Invocation, peers, pools};
 use crate::cli::output::Style;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;
-use crate::core::overview::observed::{Pod, Sessions, Workload, owners};
+use crate::core::overview::observed::{Pod, Sessions, Workload};
 use crate::core::overview::{Code, Gravity, Observed, Overview, of_cluster, of_manifests};
+use crate::core::owners::owners;
 use crate::core::plan::fill;
 use crate::runtime::source::manifests::{Loader, changes};
 

@@ -14,6 +14,7 @@ use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::unannounced::Unannounced;
 use crate::core::explain::{Explainer, Explanation, Observed, Stage, Step, Subject, Verdict};
 use crate::core::index::Index;
+use crate::core::owners::owners;
 use crate::core::plan::{Plan, allocate, fill};
 use crate::runtime::source::manifests::{Loader, changes};
 
@@ -334,8 +335,7 @@ fn the_owner_by_layer_2_is_what_objects_say_and_else_a_command_finds_it() {
         .expect("a service of layer 2");
     let owner = |statuses: &[Value], events: &[Value]| {
         let mut objects = Observed::default();
-        objects.add_layer2_statuses(statuses);
-        objects.add_layer2_events(events);
+        objects.set_owners(owners(events, statuses));
         let explanation = explain_service(&observed("layer2", objects), service);
         let mut steps = explanation.steps.iter();
         let step = steps.find(|step| step.stage == Stage::Owner);
@@ -346,7 +346,8 @@ fn the_owner_by_layer_2_is_what_objects_say_and_else_a_command_finds_it() {
     let ObjectName { namespace, name } = service;
     let event = json!({
         "involvedObject": { "kind": "Service", "namespace": namespace, "name": name },
-        "source": { "host": "node-a" }, "lastTimestamp": "2026-01-01T00:00:00Z",
+        "reason": "nodeAssigned", "lastTimestamp": "2026-01-01T00:00:00Z",
+        "message": "announcing from node \"node-a\" with protocol \"layer2\"",
     });
     let began = owner(&[], std::slice::from_ref(&event));
     assert!(

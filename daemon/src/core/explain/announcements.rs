@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{Concerned, Groups, Listed};
-use super::observed::OwnerSource;
 use super::{Explainer, Stage, Step, Verdict as StepVerdict, count, list};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::decide::layer2::excluded_nodes;
 use crate::core::decide::{Decision, Offer, Reason, Verdict, decide};
 use crate::core::model::Service;
+use crate::core::owners::OwnerSource;
 
 /// What is announced of a service.
 #[derive(Debug, Default)]
@@ -118,20 +118,23 @@ impl Explainer {
     /// The node that announces a service by layer 2, as far as objects of the API say it. None if
     /// they were not looked at.
     fn owner_step(&self, service: &Service) -> Option<Step> {
-        let owners: Vec<_> = self.observed.owners(&service.name)?.collect();
+        let owners = self.observed.owners(&service.name)?;
         let text = match owners.first() {
             None => "no object of the API names the owner: ferrolb l2 on a node does".to_owned(),
-            Some((_, OwnerSource::Status)) => "announces it, says its ServiceL2Status".to_owned(),
-            Some((_, OwnerSource::Event(time))) => format!(
-                "began to announce it at {time}, says its Event; a failover writes none: ferrolb \
-                 l2 on a node names the owner"
+            Some(owner) if owner.source == OwnerSource::ServiceL2Status => {
+                "announces it, says its ServiceL2Status".to_owned()
+            }
+            Some(owner) => format!(
+                "began to announce it at {}, says its Event; a failover writes none: ferrolb l2 \
+                 on a node names the owner",
+                owner.at
             ),
         };
         let address = service.addresses().first();
         let command = address.map(|address| {
             format!("kubectl exec -n {CONFIG_NAMESPACE} ds/ferrolb-layer2 -- /ferrolb l2 {address}")
         });
-        let nodes = owners.into_iter().map(|(node, _)| node.clone());
+        let nodes = owners.iter().map(|owner| owner.node.clone());
         Some(Step {
             nodes: nodes.collect(),
             ..Step::ok(Stage::Owner, text).with_command(command)

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::core::api::ObjectName;
 use crate::core::api::bgp_session::{AllSessions, BgpSessionStatus, BgpState};
+use crate::core::owners::{Owner, Owners};
 
 /// What the objects say. The default: nothing was looked at.
 #[derive(Debug, Default)]
@@ -14,17 +15,8 @@ pub(crate) struct Observed {
     /// The statuses of BGPSessions, by node and BGPPeer. One with `peerNetwork` has several. None:
     /// they are not known, so that sessions are not explained.
     sessions: Option<BTreeMap<String, BTreeMap<String, Vec<BgpSessionStatus>>>>,
-    /// The nodes that own addresses of services by layer 2. None: not looked at.
-    owners: Option<BTreeMap<ObjectName, BTreeMap<String, OwnerSource>>>,
-}
-
-/// What says that a node owns an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum OwnerSource {
-    /// A ServiceL2Status.
-    Status,
-    /// The Event with which the ownership began, and its time. A failover writes none.
-    Event(String),
+    /// The owners of addresses by layer 2. None: not looked at.
+    owners: Option<Owners>,
 }
 
 /// What is known about the session of a node with a BGPPeer.
@@ -38,15 +30,6 @@ pub(super) enum Session<'a> {
     Unknown(&'a BgpSessionStatus),
     /// There is no BGPSession.
     Missing,
-}
-
-/// The part of a ServiceL2Status that names the owner.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Layer2Status {
-    node: String,
-    service_name: String,
-    service_namespace: String,
 }
 
 impl Observed {
@@ -83,46 +66,9 @@ impl Observed {
         invalid
     }
 
-    /// Adds ServiceL2Statuses.
-    pub(crate) fn add_layer2_statuses(&mut self, objects: &[Value]) {
-        let owners = self.owners.get_or_insert_default();
-        for object in objects {
-            let status = Layer2Status::deserialize(&object["status"]).unwrap_or_default();
-            if status.node.is_empty() || status.service_name.is_empty() {
-                continue;
-            }
-            let service = ObjectName::new(status.service_namespace, status.service_name);
-            let of_service = owners.entry(service).or_default();
-            of_service.insert(status.node, OwnerSource::Status);
-        }
-    }
-
-    /// Adds the Events of nodes that began to announce by layer 2. The newest one of a service
-    /// counts, unless a ServiceL2Status names the owner.
-    pub(crate) fn add_layer2_events(&mut self, objects: &[Value]) {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let owners = self.owners.get_or_insert_default();
-        for object in objects {
-            let about = &object["involvedObject"];
-            let service = ObjectName::new(text(&about["namespace"]), text(&about["name"]));
-            let (node, time) = (
-                text(&object["source"]["host"]),
-                text(&object["lastTimestamp"]),
-            );
-            if about["kind"] != "Service" || node.is_empty() {
-                continue;
-            }
-            let known = owners.entry(service).or_default();
-            // RFC 3339 in UTC: text order is time order.
-            let is_older = |source: &OwnerSource| match source {
-                OwnerSource::Status => false,
-                OwnerSource::Event(known) => *known < time,
-            };
-            if known.values().all(is_older) {
-                known.clear();
-                known.insert(node, OwnerSource::Event(time));
-            }
-        }
+    /// Sets the owners of addresses by layer 2.
+    pub(crate) fn set_owners(&mut self, owners: Owners) {
+        self.owners = Some(owners);
     }
 
     /// Whether the state of sessions is known.
@@ -147,14 +93,10 @@ impl Observed {
         Some(found.unwrap_or(Session::Missing))
     }
 
-    /// The nodes that own addresses of a service by layer 2, and what says that. None: not looked
-    /// at.
-    pub(super) fn owners(
-        &self,
-        service: &ObjectName,
-    ) -> Option<impl Iterator<Item = (&String, &OwnerSource)>> {
+    /// The nodes that own addresses of a service by layer 2. None: not looked at.
+    pub(super) fn owners(&self, service: &ObjectName) -> Option<&[Owner]> {
         let owners = self.owners.as_ref()?;
-        Some(owners.get(service).into_iter().flatten())
+        Some(owners.get(service).map_or(&[], Vec::as_slice))
     }
 }
 
@@ -189,38 +131,5 @@ mod tests {
         assert!(matches!(of("b"), Session::Unknown(_)));
         assert!(matches!(of("c"), Session::Down(status) if status.bgp == BgpState::Idle));
         assert_eq!(of("d"), Session::Missing);
-    }
-
-    #[test]
-    fn a_status_names_the_owner_and_else_the_newest_event() {
-        let event = |service: &str, node: &str, time: &str| {
-            json!({ "involvedObject": { "kind": "Service", "namespace": "shop", "name": service },
-                "source": { "host": node }, "lastTimestamp": time })
-        };
-        let status = |node: &str| {
-            let mut status = json!({ "serviceName": "web", "serviceNamespace": "shop" });
-            status["node"] = json!(node);
-            json!({ "status": status })
-        };
-        let mut observed = Observed::default();
-        let web = ObjectName::new("shop", "web");
-        assert!(observed.owners(&web).is_none(), "not looked at");
-        observed.add_layer2_statuses(&[status("a"), json!({ "status": null })]);
-        observed.add_layer2_events(&[
-            event("web", "b", "2026-01-01T00:00:02Z"),
-            event("api", "b", "2026-01-01T00:00:02Z"),
-            event("api", "a", "2026-01-01T00:00:01Z"),
-        ]);
-        let owners = |name: &str| -> Vec<(String, OwnerSource)> {
-            let service = ObjectName::new("shop", name);
-            let owners = observed.owners(&service).expect("owners are known");
-            owners
-                .map(|(node, source)| (node.clone(), source.clone()))
-                .collect()
-        };
-        assert_eq!(owners("web"), [("a".to_owned(), OwnerSource::Status)]);
-        let event = OwnerSource::Event("2026-01-01T00:00:02Z".to_owned());
-        assert_eq!(owners("api"), [("b".to_owned(), event)]);
-        assert_eq!(owners("other"), []);
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::View;
-use super::observed::{Owner, OwnerSource};
+use crate::core::owners::{Owner, OwnerSource};
 
 /// An address that is announced by layer 2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,8 +39,9 @@ pub(super) fn lines(view: &View<'_>) -> Vec<OwnerLine> {
             let mut candidates: Vec<String> = candidates.collect();
             candidates.sort_unstable();
             let services = view.layer2.services_of(*address);
-            let owner = services.iter().find_map(|name| owners?.get(&**name));
-            let owner = owner.filter(|owner| candidates.contains(&owner.node));
+            let named = services.iter().filter_map(|name| owners?.get(&**name));
+            let mut named = named.flatten();
+            let owner = named.find(|owner| candidates.contains(&owner.node));
             let at = |owner: &Owner| Some(owner.at.clone()).filter(|at| !at.is_empty());
             OwnerLine {
                 address: *address,

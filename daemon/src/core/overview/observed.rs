@@ -1,13 +1,14 @@
 //! What a cluster has beside the objects that decisions depend on: ferrolb's workloads and Pods,
 //! the states of sessions, and the owners of layer 2. Read from objects as JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::core::api::ObjectName;
 use crate::core::api::bgp_session::BgpSessionStatus;
+use crate::core::owners::Owners;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -18,8 +19,8 @@ pub(crate) struct Observed {
     pub pods: Option<Vec<Pod>>,
     /// The sessions of all nodes.
     pub sessions: Sessions,
-    /// Which node last took over the addresses of a service by layer 2, as far as objects say so.
-    pub owners: BTreeMap<ObjectName, Owner>,
+    /// The owners of addresses by layer 2, as far as objects say so.
+    pub owners: Owners,
 }
 
 /// The BGPSessions of a cluster.
@@ -201,73 +202,6 @@ fn pod_problem(status: &Value) -> Option<String> {
     } else {
         parts.join(": ")
     })
-}
-
-/// The node that took over the addresses of a service, and how that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    /// The node.
-    pub node: String,
-    /// The kind of the object that says so.
-    pub source: OwnerSource,
-    /// When it was written (RFC 3339).
-    pub at: String,
-}
-
-/// What says who the owner is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) enum OwnerSource {
-    /// An Event `nodeAssigned`. There is none for a failover, and Events expire.
-    Event,
-    /// MetalLB's ServiceL2Status, with `--metallb-status`: always current.
-    ServiceL2Status,
-}
-
-/// The owners that Events and ServiceL2Status objects name. The latter are better, and of several
-/// the last one counts.
-pub(crate) fn owners(events: &[Value], statuses: &[Value]) -> BTreeMap<ObjectName, Owner> {
-    let mut owners: BTreeMap<ObjectName, Owner> = BTreeMap::new();
-    let found = events.iter().filter_map(of_event);
-    for (service, owner) in found.chain(statuses.iter().filter_map(of_status)) {
-        let rank = |owner: &Owner| (owner.source, owner.at.clone());
-        let known = owners.get(&service);
-        if known.is_none_or(|known| rank(known) <= rank(&owner)) {
-            owners.insert(service, owner);
-        }
-    }
-    owners
-}
-
-fn of_event(event: &Value) -> Option<(ObjectName, Owner)> {
-    if event["reason"] != "nodeAssigned" || event["involvedObject"]["kind"] != "Service" {
-        return None;
-    }
-    // The text is MetalLB's.
-    let message = event["message"].as_str()?;
-    let rest = message.strip_prefix("announcing from node \"")?;
-    let node = rest.strip_suffix("\" with protocol \"layer2\"")?;
-    let object = &event["involvedObject"];
-    let times = [&event["lastTimestamp"], &event["eventTime"]];
-    let at = times.into_iter().find_map(Value::as_str);
-    let owner = Owner {
-        node: node.to_owned(),
-        source: OwnerSource::Event,
-        at: at.unwrap_or_default().to_owned(),
-    };
-    let name = ObjectName::new(text(&object["namespace"]), text(&object["name"]));
-    Some((name, owner))
-}
-
-fn of_status(object: &Value) -> Option<(ObjectName, Owner)> {
-    let status = &object["status"];
-    let field = |name: &str| status[name].as_str().filter(|text| !text.is_empty());
-    let name = ObjectName::new(field("serviceNamespace")?, field("serviceName")?);
-    let owner = Owner {
-        node: field("node")?.to_owned(),
-        source: OwnerSource::ServiceL2Status,
-        at: text(&object["metadata"]["creationTimestamp"]),
-    };
-    Some((name, owner))
 }
 
 fn image(pod_spec: &Value) -> String {

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::cluster::{Cluster, Refused};
 use crate::core::api::{Kind, bgp_session};
 use crate::core::overview::Observed;
-use crate::core::overview::observed::{Pod, Sessions, Workload, owners};
+use crate::core::overview::observed::{Pod, Sessions, Workload};
+use crate::core::owners::owners;
 use crate::runtime::source::metallb_kinds::API_VERSION;
 
 /// What was read, and what could not be.
