@@ -501,6 +501,11 @@ impl Watch {
                     && let Some(older) = &mut self.older
                 {
                     std::mem::swap(&mut self.api, older);
+                    attempts.other_version = !attempts.other_version;
+                    if attempts.other_version {
+                        attempts.at_once = true;
+                        return None;
+                    }
                 }
                 let since = *attempts.rejected_since.get_or_insert_with(Instant::now);
                 attempts.slow = error.kind_missing
@@ -518,6 +523,11 @@ struct Attempts {
     backoff: Backoff,
     failures: u32,
     rejected_since: Option<Instant>,
+    /// The API server doesn't know the version that was requested, and the other one is next. The
+    /// kind is missing if it knows neither.
+    other_version: bool,
+    /// The next attempt needs no delay.
+    at_once: bool,
     /// The kind is absent, and will probably stay so, because one of the two API groups is enough:
     /// retry less often, to keep the load of a fleet low.
     slow: bool,
@@ -529,12 +539,17 @@ impl Attempts {
             backoff: Backoff::default(),
             failures: 0,
             rejected_since: None,
+            other_version: false,
+            at_once: false,
             slow: false,
         }
     }
 
     /// Delay before the next attempt.
     fn next_delay(&mut self) -> Duration {
+        if std::mem::take(&mut self.at_once) {
+            return Duration::ZERO;
+        }
         self.backoff.next() * if self.slow { 4 } else { 1 }
     }
 }
