@@ -52,6 +52,11 @@ pub(crate) fn run(name: &str, cases: &[(&str, Case)]) {
     scenario(name, |scratch| {
         let mut topology = Topology::new(3)?;
         topology.add_client()?;
+        for node in &topology.nodes {
+            // By default the kernel rejects one datagram a second, after a few.
+            node.namespace.sysctl(&["net.ipv4.icmp_ratelimit=0"])?;
+        }
+        topology.tor.sysctl(&["net.ipv4.icmp_ratelimit=0"])?;
         let configuration = manifest::join(&[
             &manifest::metallb_peer(""),
             &manifest::pool("192.0.2.0/28"),
