@@ -1,8 +1,8 @@
 //! Arista EOS. Not run here: written from the vendor's manual.
 
 use super::page::Page;
-use super::prefix_lists::{equal, prefix_lists, route_map};
-use super::{EXPORT, FILTER, HOPS_MAX, PATHS_MAX, lower};
+use super::prefix_lists::{equal, filters};
+use super::{HOPS_MAX, PATHS_MAX, lower};
 use crate::core::model::Family;
 use crate::core::router_config::group::Group;
 use crate::core::router_config::names::word;
@@ -22,15 +22,7 @@ pub(super) fn write(needs: &Needs) -> String {
     page.line("ip routing");
     page.line("ipv6 unicast-routing");
     page.blank();
-    page.note(FILTER);
-    page.note(ROUTE_MAPS);
-    for group in &needs.groups {
-        prefix_lists(&mut page, group, equal);
-        route_map(&mut page, group);
-    }
-    page.note(EXPORT);
-    page.line("route-map ferrolb_out deny 10");
-    page.blank();
+    filters(&mut page, needs, Some(ROUTE_MAPS), equal);
     bgp(&mut page, needs);
     page.into_text()
 }

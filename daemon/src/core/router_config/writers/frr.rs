@@ -1,8 +1,8 @@
 //! FRRouting, and the systems that have FRR inside. Tested with FRR 8.4.
 
 use super::page::Page;
-use super::prefix_lists::{address_family, from_to, prefix_lists, route_map};
-use super::{CONNECT_RETRY, EXPORT, FILTER, HOPS_MAX, PATHS_MAX, RESTART_MINUTES};
+use super::prefix_lists::{address_family, filters, from_to};
+use super::{CONNECT_RETRY, HOPS_MAX, PATHS_MAX, RESTART_MINUTES};
 use crate::core::model::Family;
 use crate::core::router_config::group::Group;
 use crate::core::router_config::names::word;
@@ -46,14 +46,7 @@ pub(super) fn write(needs: &Needs, surroundings: &[&str]) -> String {
     let mut page = Page::new("!");
     page.header(needs, surroundings);
     bfd_profiles(&mut page, needs);
-    page.note(FILTER);
-    for group in &needs.groups {
-        prefix_lists(&mut page, group, from_to);
-        route_map(&mut page, group);
-    }
-    page.note(EXPORT);
-    page.line("route-map ferrolb_out deny 10");
-    page.blank();
+    filters(&mut page, needs, None, from_to);
     bgp(&mut page, needs);
     page.into_text()
 }

@@ -1,8 +1,8 @@
 //! Cisco NX-OS. Not run here: written from the vendor's manuals.
 
 use super::page::Page;
-use super::prefix_lists::{address_family, equal, prefix_lists, route_map};
-use super::{EXPORT, FILTER, HOPS_MAX, PATHS_MAX, RESTART_MINUTES};
+use super::prefix_lists::{address_family, equal, filters};
+use super::{HOPS_MAX, PATHS_MAX, RESTART_MINUTES};
 use crate::core::model::Family;
 use crate::core::router_config::group::{BfdTimes, Group};
 use crate::core::router_config::names::word;
@@ -22,15 +22,7 @@ pub(super) fn write(needs: &Needs) -> String {
     page.line("feature bgp");
     bfd(&mut page, needs);
     page.blank();
-    page.note(FILTER);
-    page.note(PREFIX_LISTS);
-    for group in &needs.groups {
-        prefix_lists(&mut page, group, equal);
-        route_map(&mut page, group);
-    }
-    page.note(EXPORT);
-    page.line("route-map ferrolb_out deny 10");
-    page.blank();
+    filters(&mut page, needs, Some(PREFIX_LISTS), equal);
     bgp(&mut page, needs);
     page.into_text()
 }

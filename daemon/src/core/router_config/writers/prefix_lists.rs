@@ -1,10 +1,11 @@
 //! Import filters of the syntaxes that descend from Cisco's: prefix lists and route maps.
 
 use super::page::Page;
-use super::{digit, lower};
+use super::{EXPORT, FILTER, digit, lower};
 use crate::core::model::Family;
 use crate::core::router_config::filter::Permit;
 use crate::core::router_config::group::Group;
+use crate::core::router_config::needs::Needs;
 
 /// The words `ip` or `ipv6` of prefix lists.
 const fn ip(family: Family) -> &'static str {
@@ -27,8 +28,23 @@ pub(super) fn equal(length: u8) -> String {
     format!(" eq {length}")
 }
 
+/// The filters of all groups, with the document that their statements come from.
+pub(super) fn filters(page: &mut Page, needs: &Needs, source: Option<&str>, lengths: Lengths) {
+    page.note(FILTER);
+    if let Some(source) = source {
+        page.note(source);
+    }
+    for group in &needs.groups {
+        prefix_lists(page, group, lengths);
+        route_map(page, group);
+    }
+    page.note(EXPORT);
+    page.line("route-map ferrolb_out deny 10");
+    page.blank();
+}
+
 /// The prefix lists of a group, a line for each entry.
-pub(super) fn prefix_lists(page: &mut Page, group: &Group, lengths: Lengths) {
+fn prefix_lists(page: &mut Page, group: &Group, lengths: Lengths) {
     for family in Family::ALL {
         let entries = group.permits_of(family).into_iter().zip(1_u32..);
         for (Permit { network, length }, number) in entries {
@@ -54,7 +70,7 @@ fn list(group: &Group, family: Family) -> String {
 }
 
 /// The route map that accepts what the prefix lists permit, and rejects everything else.
-pub(super) fn route_map(page: &mut Page, group: &Group) {
+fn route_map(page: &mut Page, group: &Group) {
     let name = &group.symbol;
     let families = Family::ALL.into_iter().zip([10, 20]);
     let mut is_empty = true;
