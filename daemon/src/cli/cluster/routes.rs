@@ -202,19 +202,10 @@ fn row(route: &PlannedRoute, sent: Sent) -> Vec<String> {
                 .map(|hop| hop.to_string())
                 .unwrap_or_default(),
         ),
-        or_dash(communities(route)),
+        or_dash(route.all_communities()),
         or_dash(attributes(route)),
         sent.text().to_owned(),
     ]
-}
-
-fn communities(route: &PlannedRoute) -> String {
-    let lists = [
-        &*route.communities,
-        &route.large_communities,
-        &route.extended_communities,
-    ];
-    lists.concat().join(" ")
 }
 
 /// Attributes that only few routes have.

@@ -220,12 +220,6 @@ fn services(plan: &Plan) -> String {
 
 fn routes(plan: &Plan) -> String {
     let rows = plan.routes.iter().map(|route| {
-        let communities = [
-            &*route.communities,
-            &route.large_communities,
-            &route.extended_communities,
-        ]
-        .concat();
         vec![
             route.node.clone(),
             route.peer.clone(),
@@ -236,7 +230,7 @@ fn routes(plan: &Plan) -> String {
                     .map(|next_hop| next_hop.to_string())
                     .unwrap_or_default(),
             ),
-            or_dash(communities.join(" ")),
+            or_dash(route.all_communities()),
             or_dash(
                 route
                     .local_pref

@@ -94,6 +94,18 @@ pub(crate) struct PlannedRoute {
     pub local_pref: Option<u32>,
 }
 
+impl PlannedRoute {
+    /// All communities, separated by spaces; empty without any.
+    pub(crate) fn all_communities(&self) -> String {
+        let lists = [
+            &*self.communities,
+            &self.large_communities,
+            &self.extended_communities,
+        ];
+        lists.concat().join(" ")
+    }
+}
+
 /// A service that a node does not announce to a peer, or not by layer 2.
 #[derive(Debug, Serialize)]
 pub(crate) struct Withheld {
