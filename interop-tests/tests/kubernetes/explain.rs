@@ -25,16 +25,21 @@ fn explain_and_plan_read_a_live_cluster() {
     scenario("explain", |scratch| {
         let topology = Topology::new(2)?;
         let mut rack = Rack::without_crds(scratch, &topology, "ebgp")?;
-        start(&mut rack)?;
-        rack.cp.apply(&service("web", "", CLUSTER))?;
-        rack.await_addresses("web")?;
-        await_announced(&rack)?;
+        start_announcing(&mut rack)?;
         an_invalid_object_is_named(&rack)?;
         printed_commands_mend(&rack)?;
         a_drain_is_predicted(&rack)?;
         the_arguments_of_the_workloads_are_read_from_the_cluster(&rack)?;
         a_user_without_permissions_learns_which_ones_are_missing(&rack)
     });
+}
+
+/// Starts ferrolb, with a Service that it announces.
+fn start_announcing(rack: &mut Rack<'_>) -> Result<()> {
+    start(rack)?;
+    rack.cp.apply(&service("web", "", CLUSTER))?;
+    rack.await_addresses("web")?;
+    await_announced(rack)
 }
 
 /// With both groups of CRDs: BGPSessions are objects.
@@ -54,10 +59,7 @@ fn explain_shows_sessions_and_daemons_answer_from_their_own_decisions() {
     scenario("why", |scratch| {
         let topology = Topology::new(2)?;
         let mut rack = Rack::without_crds(scratch, &topology, "ebgp")?;
-        start(&mut rack)?;
-        rack.cp.apply(&service("web", "", CLUSTER))?;
-        rack.await_addresses("web")?;
-        await_announced(&rack)?;
+        start_announcing(&mut rack)?;
         a_daemon_explains_its_own_decision(&rack)?;
         a_service_that_no_node_announces_has_a_condition_and_one_event(&mut rack)?;
         a_lost_session_is_the_first_failing_step(&mut rack)
