@@ -207,12 +207,16 @@ fn all_nodes_have_the_routes_that_are_decided_here(lab: &Lab<'_>) -> Result<()> 
         ensure!(found == expected.into(), "{found:?}");
         Ok(())
     })?;
-    let sessions = lab.json(&["peers"])?;
-    for session in sessions.as_array().context("sessions")? {
-        let digest = &session["digest"];
-        ensure!(digest.is_string(), "{session}");
-        ensure!(*digest == session["digestExpected"], "{session}");
-    }
+    // Until a node publishes a digest, the number of prefixes is compared.
+    eventually("all digests are published", TIMEOUT, || {
+        let sessions = lab.json(&["peers"])?;
+        for session in sessions.as_array().context("sessions")? {
+            let digest = &session["digest"];
+            ensure!(digest.is_string(), "{session}");
+            ensure!(*digest == session["digestExpected"], "{session}");
+        }
+        Ok(())
+    })?;
     let pools = lab.json(&["pools"])?;
     ensure!(pools[0]["used"] == 1 && pools[0]["free"] == 1, "{pools}");
     Ok(())
