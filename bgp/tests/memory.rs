@@ -10,9 +10,9 @@ use ferrolb_bgp::config::{PeerConfig, Remote, RemoteAsn};
 use ferrolb_bgp::fsm::{ConnectionId, Event, Input, Output, Speaker, SpeakerConfig};
 use ferrolb_bgp::wire::{Asn, Family, Open, keepalive};
 
-/// Memory of one peer according to docs/operations.md, in octets.
+/// Memory of one peer according to docs/announce.md, in octets.
 const PEER_MAX: usize = 256 * 1024;
-/// Maximum number of dynamic neighbors of a peerNetwork according to docs/operations.md.
+/// Maximum number of dynamic neighbors of a peerNetwork according to docs/announce.md.
 const NEIGHBORS: u16 = 256;
 /// Memory of a single message and overhead of the memory allocator, in octets.
 const TRANSIENT: usize = 8 * 1024 * 1024;

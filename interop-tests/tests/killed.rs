@@ -1,5 +1,5 @@
 //! When each router removes a node's routes: ferrolb restarts, is killed, or the node is cut off.
-//! Checks the table in docs/operations.md, which has a row per router and failure detection.
+//! Checks the table in docs/failures.md, which has a row per router and failure detection.
 //! UPDATE_DOCS=1 updates the rows.
 
 use std::fs;
@@ -15,7 +15,7 @@ use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{Node, TOR_IPV4, Topology};
 
-const DOCUMENT: &str = "docs/operations.md";
+const DOCUMENT: &str = "docs/failures.md";
 
 /// Interval between two queries of the router.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,5 +1,5 @@
 //! Time until a router that lost power has the nodes' routes again, when it is back within the hold
-//! time. UPDATE_DOCS=1 writes the rows of the table in docs/operations.md, one per router.
+//! time. UPDATE_DOCS=1 writes the rows of the table in docs/failures.md, one per router.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use ferrolb_interop_tests::router::{Kind, Router};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, Node, TOR_IPV4, Topology};
 
-const DOCUMENT: &str = "docs/operations.md";
+const DOCUMENT: &str = "docs/failures.md";
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// Time for the first sessions.
 const UP: Duration = Duration::from_secs(40);

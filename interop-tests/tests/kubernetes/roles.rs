@@ -11,7 +11,7 @@ use super::{
     await_prefix, secret,
 };
 
-/// The statements of operations.md on Secrets: a Role with `resourceNames` does not permit a list;
+/// The statements of install.md on Secrets: a Role with `resourceNames` does not permit a list;
 /// a separate namespace for the configuration limits the right.
 pub(super) fn the_configuration_moves_to_a_namespace_with_its_secrets(
     rack: &mut Rack<'_>,

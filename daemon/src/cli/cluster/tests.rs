@@ -350,10 +350,10 @@ fn the_tables_of_peers_and_pools() {
     insta::assert_snapshot!("pools", pools::text(&seen.overview.pools));
 }
 
-/// docs/operations.md lists every code.
+/// docs/observe.md lists every code.
 #[test]
 fn the_documentation_has_every_code_with_its_meaning() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/observe.md");
     let docs = std::fs::read_to_string(docs).expect("the document");
     for (name, gravity, meaning) in Code::ALL {
         let gravity = match gravity {

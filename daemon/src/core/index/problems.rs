@@ -89,7 +89,7 @@ impl Index {
                  aggregates ({error}), so they return to the router until their TTL expires; \
                  aggregates with announceAggregates: always are announced only with a Service \
                  inside. If the operation is not permitted, grant the announcer the capability \
-                 NET_ADMIN (docs/operations.md)"
+                 NET_ADMIN (docs/announce.md)"
             );
             notice(node_key(node), &message)
         })

@@ -77,7 +77,7 @@ pub(crate) enum Gravity {
     Warning,
 }
 
-/// Declares each code once: its gravity and its meaning, for docs/operations.md.
+/// Declares each code once: its gravity and its meaning, for docs/observe.md.
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $name:ident => $gravity:ident,)+) => {
         /// What a finding is about. Findings are sorted in this order.
