@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod announce_example;
+pub mod book;
 pub mod bounce;
 pub mod browser;
 pub mod containers;

@@ -8,6 +8,7 @@ mod fuzz;
 mod interop;
 mod lab;
 mod layers;
+mod links;
 mod release;
 mod setup;
 mod step;

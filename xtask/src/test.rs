@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::step::{cargo, command, run_step, seconds, show_and_run, target_directory};
-use crate::{fuzz, interop, lab, layers, setup, style};
+use crate::{fuzz, interop, lab, layers, links, setup, style};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ impl Step {
             Self::Packages => "Debian packages for the lab",
             Self::Fmt => "formatting",
             Self::Clippy => "lints of code and documentation; warnings are errors",
-            Self::Style => "lengths of lines and files, wording",
+            Self::Style => "lengths of lines and files, wording, links between documents",
             Self::Layers => "dependencies between crates and modules",
             Self::Deny => "licences and sources of external dependencies",
             Self::Unit => "unit and doc tests of all crates",
@@ -115,7 +115,7 @@ impl Step {
                 let mut documents = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
                 show_and_run(documents.env("RUSTDOCFLAGS", "-D warnings"))
             }
-            Self::Style => style::check(),
+            Self::Style => style::check().and_then(|()| links::check()),
             Self::Layers => layers::check(),
             Self::Deny => deny(options.yes),
             Self::Unit => show_and_run(
