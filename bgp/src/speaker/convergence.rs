@@ -1,9 +1,9 @@
 //! How long a change takes to reach the routers: histograms of three stages, each counted from the
 //! time when the change was seen.
 //!
-//! Nothing here allocates: a histogram is an array of counters, and a connection stores at most
-//! two changes that wait for acknowledgement. Changes that come while one is on its way count as
-//! one, with the time of the first.
+//! Nothing here allocates: a histogram is an array of counters, and a connection stores at most one
+//! change that waits for acknowledgement. A look for an acknowledgement wakes the speaker, so that
+//! it looks for that of one change a second and peer at most.
 
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,8 +45,8 @@ pub struct Convergence {
     pub decided: Delays,
     /// Until the kernel took the last UPDATE for a peer, once for each peer with an UPDATE.
     pub written: Delays,
-    /// Until TCP acknowledged that UPDATE. It is noticed after at most twice the time since it was
-    /// written, and not before 1 ms.
+    /// Until TCP acknowledged that UPDATE, for one change a second and peer at most. It is noticed
+    /// after at most twice the time since it was written, and not before 1 ms.
     pub acknowledged: Delays,
 }
 
@@ -115,6 +115,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The longest time between two looks.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
+/// The shortest time between two changes whose acknowledgement is looked for.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The changes on their way to one peer.
 #[derive(Debug, Default)]
 pub(super) struct OnTheWay {
@@ -123,10 +126,10 @@ pub(super) struct OnTheWay {
     /// Whether an UPDATE was given to the socket since.
     update: bool,
     /// What waits for its acknowledgement.
-    first: Option<Written>,
-    /// What was written after `first`, as one.
-    later: Option<Written>,
-    /// When to look for the acknowledgement of `first`.
+    sample: Option<Written>,
+    /// When the last sample was written.
+    sampled: Option<Instant>,
+    /// When to look for the acknowledgement of the sample.
     look: Option<Instant>,
 }
 
@@ -149,18 +152,17 @@ impl OnTheWay {
             return;
         };
         histograms.written.add(now.saturating_duration_since(seen));
-        let written = Written {
+        let too_early = self.sampled.is_some_and(|at| now < at + SAMPLE_INTERVAL);
+        if self.sample.is_some() || too_early {
+            return;
+        }
+        self.sampled = Some(now);
+        self.look = Some(now + FIRST_LOOK);
+        self.sample = Some(Written {
             seen,
             at: now,
             end: octets,
-        };
-        if self.first.is_none() {
-            self.first = Some(written);
-            self.look = Some(now + FIRST_LOOK);
-        } else {
-            let seen = self.later.map_or(seen, |later| later.seen);
-            self.later = Some(Written { seen, ..written });
-        }
+        });
     }
 
     /// When to call [`acknowledged`](Self::acknowledged).
@@ -170,13 +172,12 @@ impl OnTheWay {
 
     /// The peer has acknowledged this number of octets of the connection.
     pub(super) fn acknowledged(&mut self, now: Instant, octets: u64, histograms: &Histograms) {
-        while let Some(first) = self.first.filter(|first| first.end <= octets) {
-            let delay = now.saturating_duration_since(first.seen);
+        if let Some(sample) = self.sample.take_if(|sample| sample.end <= octets) {
+            let delay = now.saturating_duration_since(sample.seen);
             histograms.acknowledged.add(delay);
-            self.first = self.later.take();
         }
-        self.look = self.first.map(|first| {
-            let waited = now.saturating_duration_since(first.at);
+        self.look = self.sample.map(|sample| {
+            let waited = now.saturating_duration_since(sample.at);
             now + waited.clamp(FIRST_LOOK, LOOK_MAX)
         });
     }
@@ -216,31 +217,34 @@ mod tests {
         assert_eq!(changes.look(), None);
     }
 
-    /// The first change goes on its own, those seen meanwhile count as one from the first of them.
     #[test]
-    fn changes_that_wait_for_a_slow_peer_count_as_one() {
+    fn one_change_a_second_is_followed_until_its_acknowledgement() {
         let histograms = Histograms::default();
         let start = Instant::now();
         let at = |time| start + milliseconds(time);
         let mut changes = OnTheWay::default();
         let update = end_of_rib(Family::IPV4_UNICAST);
-        for (time, octets) in [(0, 100), (10, 200), (20, 300)] {
+        let write = |changes: &mut OnTheWay, time, octets| {
             changes.changed(at(time));
             changes.sends(&update);
             changes.changed(at(time + 1));
             changes.all_written(at(time + 2), octets, &histograms);
-        }
-        assert_eq!(histograms.convergence().written.buckets[1], 3);
+        };
+        write(&mut changes, 0, 100);
+        write(&mut changes, 10, 200);
         assert_eq!(changes.look(), Some(at(3)));
         changes.acknowledged(at(22), 99, &histograms);
         assert_eq!(changes.look(), Some(at(42)), "twice the time");
         changes.acknowledged(at(42), 100, &histograms);
         assert_eq!(histograms.convergence().acknowledged.sum, milliseconds(42));
-        assert_eq!(changes.look(), Some(at(62)));
-        changes.acknowledged(at(62), 300, &histograms);
-        let acknowledged = histograms.convergence().acknowledged;
-        assert_eq!(acknowledged.sum, milliseconds(42 + 52));
-        assert_eq!(acknowledged.buckets.iter().sum::<u64>(), 2);
+        write(&mut changes, 999, 300);
+        assert_eq!(changes.look(), None, "within a second of the last one");
+        write(&mut changes, 1000, 400);
+        changes.acknowledged(at(1005), 400, &histograms);
+        let convergence = histograms.convergence();
+        assert_eq!(convergence.acknowledged.sum, milliseconds(42 + 5));
+        assert_eq!(convergence.acknowledged.buckets.iter().sum::<u64>(), 2);
+        assert_eq!(convergence.written.buckets[1], 4);
         assert_eq!(changes.look(), None);
     }
 

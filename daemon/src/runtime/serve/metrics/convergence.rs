@@ -12,8 +12,8 @@ const NAME: &str = "ferrolb_convergence_seconds";
 const STAGE: &str = "stage";
 const HELP: &str = "Time since a change of a Kubernetes object was seen that changed routes: until \
                     they were decided, until the last UPDATE for a peer was written, and until its \
-                    TCP acknowledged that (to within a factor of 2). Changes on their way at the \
-                    same time count as one.";
+                    TCP acknowledged that (to within a factor of 2, for one change a second and \
+                    peer). Changes on their way at the same time count as one.";
 
 /// Adds the histogram, without values in a process that does not announce over BGP.
 pub(super) fn add(
