@@ -32,6 +32,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "iptables",
     "iputils-arping",
+    "iputils-ping",
     "keepalived",
     "libc6-dev",
     "ndisc6",

@@ -41,6 +41,14 @@ pub use traffic::{Load, Report, traffic_program};
 /// The Kubernetes version in `interop-tests/kube/go.mod`.
 pub const VERSION: &str = "v1.34.2";
 
+/// Path of kubectl.
+///
+/// # Errors
+/// When build.sh has not built it.
+pub fn kubectl_program() -> Result<PathBuf> {
+    cached("kubectl")
+}
+
 /// Path of a file that build.sh has built: in `$FERROLB_KUBE_CACHE` or `~/.cache/ferrolb/kube`, in
 /// a folder named after the version.
 fn cached(name: &str) -> Result<PathBuf> {

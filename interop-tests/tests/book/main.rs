@@ -1,12 +1,22 @@
 //! The documentation: every command of every page of docs/ runs as it stands there.
 
+mod gateway;
+mod networks;
+
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 use ferrolb_interop_tests::book::pages_with_commands;
 
 /// The pages with commands, and the test that runs them.
-const PAGES: &[(&str, fn())] = &[];
+const PAGES: &[(&str, fn())] = &[
+    ("docs/clouds.md", gateway::clouds_and_gateways),
+    ("docs/gateway-api.md", gateway::clouds_and_gateways),
+    (
+        "docs/layer2/networks.md",
+        networks::what_a_network_must_allow,
+    ),
+];
 
 #[test]
 fn every_page_with_commands_has_a_test() -> Result<()> {
