@@ -1,12 +1,24 @@
 //! The documentation: every command of every page of docs/ runs as it stands there.
 
+mod operate;
+
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 use ferrolb_interop_tests::book::pages_with_commands;
 
 /// The pages with commands, and the test that runs them.
-const PAGES: &[(&str, fn())] = &[];
+const PAGES: &[(&str, fn())] = &[
+    ("docs/announce.md", operate::pages_run_on_a_cluster),
+    ("docs/drain.md", operate::pages_run_on_a_cluster),
+    ("docs/install.md", operate::pages_run_on_a_cluster),
+    ("docs/layer2/operate.md", operate::pages_run_on_a_cluster),
+    ("docs/monitor.md", operate::pages_run_on_a_cluster),
+    ("docs/observe.md", operate::pages_run_on_a_cluster),
+    ("docs/ui.md", operate::pages_run_on_a_cluster),
+    ("docs/validate.md", operate::pages_run_on_a_cluster),
+    ("docs/without-a-cluster.md", operate::pages_run_on_hosts),
+];
 
 #[test]
 fn every_page_with_commands_has_a_test() -> Result<()> {
