@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ferrolb_interop_tests::kube::{ControlPlane, VERSION, deploy, packaged};
 use ferrolb_interop_tests::manifest::NAMESPACE;
 use ferrolb_interop_tests::process::run;

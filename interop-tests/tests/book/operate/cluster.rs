@@ -6,8 +6,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use ferrolb_interop_tests::book::Shell;
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Image, Metallb, Nodes, RealNode, packaged};
@@ -56,11 +57,25 @@ metadata: {name: web, namespace: shop}
 spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ";
 
-/// MetalLB's old configuration, of which docs/validate.md reads a ConfigMap.
-const OLD_CONFIGURATION: &str = "
+/// Configurations of MetalLB, of which docs/validate.md reads both, and a Service.
+const METALLB: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: metallb-system}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {type: LoadBalancer, ports: [{port: 80}]}
+---
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: pool, namespace: metallb-system}
+spec: {addresses: [192.0.2.0/24]}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -71,7 +86,7 @@ data:
     - name: default
       protocol: layer2
       addresses:
-      - 192.0.2.0/24
+      - 198.51.100.0/24
 ";
 
 /// Both clusters, and what is around the real one.
@@ -106,12 +121,14 @@ impl<'lab> Clusters<'lab> {
         let client = Host::new(rack, "client", 100)?;
         let mut router = Frr::new(scratch, &rack.tor, "graceful-restart");
         router.start()?;
-        let real = ControlPlane::start(scratch, Nodes::Real)?;
         let images = [Image::ferrolb()?, Image::traffic()?];
+        let (real, objects) = thread::scope(|scope| {
+            let objects = scope.spawn(|| start_objects(aside));
+            let real = ControlPlane::start(scratch, Nodes::Real);
+            (real, objects.join())
+        });
+        let (real, objects) = (real?, objects.map_err(|_| anyhow!("a panic"))??);
         let nodes = RealNode::start_all(&real, rack, &images)?;
-        let objects = ControlPlane::start(aside, Nodes::Objects)?;
-        objects.install_metallb_crds(Metallb::V0_16_2)?;
-        objects.apply(OLD_CONFIGURATION)?;
         Ok(Self {
             _nodes: nodes,
             real,
@@ -193,6 +210,13 @@ fn without_communities(route: RouteEntry) -> RouteEntry {
         large_communities: Vec::new(),
         ..route
     }
+}
+
+fn start_objects(scratch: &Scratch) -> Result<ControlPlane<'_>> {
+    let objects = ControlPlane::start(scratch, Nodes::Objects)?;
+    objects.install_metallb_crds(Metallb::V0_16_2)?;
+    objects.apply(METALLB)?;
+    Ok(objects)
 }
 
 /// The shell of an administrator, with a home folder of its own.

@@ -24,7 +24,7 @@ use ferrolb_interop_tests::topology::{Node, Topology, ipv4_addresses};
 use cluster::{Clusters, Shells};
 use hosts::Hosts;
 
-const TIMEOUT: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The route of the Service `shop/web`.
 const SHOP_ROUTE: &str = "203.0.113.0/32";
@@ -77,10 +77,12 @@ fn validated(shells: &Shells<'_>) -> Result<()> {
     page.finish()
 }
 
-/// A node publishes what its routers have a few seconds after the session began.
+/// A node publishes what its routers have within a minute and a half.
 fn observed(clusters: &Clusters<'_>, shells: &Shells<'_>) -> Result<()> {
     eventually("nothing is wrong", TIMEOUT, || {
-        run(clusters.real_command(ferrolb()?).arg("status"))
+        let status = run(clusters.real_command(ferrolb()?).arg("status"))?;
+        ensure!(status.contains("0 warnings"), "{status}");
+        Ok(())
     })?;
     Page::read("docs/observe.md")?.run_rest(&shells.real)
 }
