@@ -1,18 +1,32 @@
 //! Pages of the documentation, whose commands a test runs as they stand there.
 //!
-//! Commands are in blocks marked `sh`. A block marked `text` is the output of the commands before
-//! it: each of its lines must be printed, in this order. `…` stands for any text within a line, and
-//! on a line of its own for any lines; other lines may be printed between. Blank space is compared
-//! as one space.
+//! Commands are in blocks marked `sh`, or `sh exit=3` if their exit code is 3 and not 0. A block
+//! marked `text` is the output of the commands before it: each of its lines must be printed, in
+//! this order. `…` stands for any text within a line, and on a line of its own for any lines; other
+//! lines may be printed between. Blank space is compared as one space.
+//!
+//! A block marked `sh until Ctrl-C` has a command that the reader ends: it is interrupted once it
+//! has printed its output.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::eventually::eventually;
+use crate::process::run;
 
 /// What stands for any text.
 const ANY: &str = "…";
+
+/// The mark of a block with a command that the reader ends.
+const INTERRUPTED: &str = "sh until Ctrl-C";
+
+/// How long such a command may take to print its output, and to end.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A block of commands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +37,10 @@ pub struct Commands {
     pub text: String,
     /// What they print, as the page shows it.
     pub output: Option<String>,
+    /// The exit code.
+    pub exit_code: i32,
+    /// Whether the last one runs until Ctrl-C.
+    pub interrupted: bool,
     /// The heading above them.
     heading: String,
 }
@@ -154,6 +172,27 @@ impl<'lab> Shell<'lab> {
     /// # Errors
     /// When one fails, or a line is missing.
     pub fn run(&self, commands: &Commands) -> Result<String> {
+        if commands.interrupted {
+            return self.run_until_printed(commands);
+        }
+        let output = self.bash(commands).output().context("bash")?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.code() == Some(commands.exit_code),
+            "{}, expected {}:\n{}\n{printed}",
+            output.status,
+            commands.exit_code,
+            commands.text
+        );
+        if let Some(expected) = &commands.output {
+            expect(expected, &printed)
+                .with_context(|| format!("{}\nprinted:\n{printed}", commands.text))?;
+        }
+        Ok(printed)
+    }
+
+    /// Bash with these commands, in the folder.
+    fn bash(&self, commands: &Commands) -> Command {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut bash = (self.bash)();
         bash.args([
@@ -165,20 +204,54 @@ impl<'lab> Shell<'lab> {
         .arg(&commands.text)
         .env("PATH", format!("{}:{path}", self.programs.display()))
         .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let output = bash.output().context("bash")?;
-        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(
-            output.status.success(),
-            "{}:\n{}\n{printed}",
-            output.status,
-            commands.text
-        );
-        if let Some(expected) = &commands.output {
-            expect(expected, &printed)
-                .with_context(|| format!("{}\nprinted:\n{printed}", commands.text))?;
-        }
-        Ok(printed)
+        bash
     }
+
+    /// Waits until the commands have printed their output, and interrupts them.
+    fn run_until_printed(&self, commands: &Commands) -> Result<String> {
+        let expected = commands.output.as_deref();
+        let expected = expected.context("a command until Ctrl-C needs the output to wait for")?;
+        let file = self.programs.join("printed");
+        let mut bash = self.bash(commands);
+        bash.stdin(Stdio::null()).stdout(File::create(&file)?);
+        // A group of its own gets the interrupt, as the foreground of a terminal does.
+        let mut bash = bash.process_group(0).spawn().context("bash")?;
+        let printed = || {
+            let octets = fs::read(&file)?;
+            anyhow::Ok(String::from_utf8_lossy(&octets).into_owned())
+        };
+        let shown = eventually("the output", TIMEOUT, || {
+            if let Some(status) = bash.try_wait()? {
+                return Ok(Err(anyhow!("ended ({status}):\n{}", printed()?)));
+            }
+            let printed = printed()?;
+            expect(expected, &printed).with_context(|| format!("printed:\n{printed}"))?;
+            anyhow::Ok(Ok(printed))
+        });
+        let ended = interrupt(&mut bash);
+        let shown = shown.flatten().with_context(|| commands.text.clone())?;
+        ended.with_context(|| format!("Ctrl-C: {}", commands.text))?;
+        Ok(shown)
+    }
+}
+
+/// Sends SIGINT to a group of processes and waits until the first one has ended.
+fn interrupt(leader: &mut Child) -> Result<()> {
+    let pid = leader.id();
+    let group = format!("-{pid}");
+    let signal = |name: &str| {
+        let kill = ["-c", "kill -s \"$1\" -- \"$2\"", "sh", name, &group];
+        run(Command::new("sh").args(kill)).map(drop)
+    };
+    let sent = signal("INT");
+    let ended = eventually("its end", TIMEOUT, || {
+        let status = leader.try_wait()?;
+        ensure!(status.is_some(), "{pid} still runs");
+        Ok(())
+    });
+    // It fails if all of them have ended.
+    let _ = signal("KILL");
+    sent.and(ended)
 }
 
 impl std::fmt::Debug for Shell<'_> {
@@ -247,17 +320,24 @@ fn commands(text: &str) -> Result<Vec<Commands>> {
             block.push_str(line.get(indent..).unwrap_or_default());
             block.push('\n');
         }
-        match (language.trim(), found.last_mut()) {
-            ("sh", _) => found.push(Commands {
+        let (language, exit_code) = match language.trim().split_once(" exit=") {
+            Some((language, code)) => (language, code.parse().context("exit=")?),
+            None => (language.trim(), 0),
+        };
+        let interrupted = language == INTERRUPTED;
+        match (language, found.last_mut()) {
+            ("sh" | INTERRUPTED, _) => found.push(Commands {
                 line: index + 1,
                 text: block,
                 output: None,
+                exit_code,
+                interrupted,
                 heading: heading.clone(),
             }),
             ("text", Some(commands)) if output_belongs => commands.output = Some(block),
             _ => {}
         }
-        output_belongs = language.trim() == "sh";
+        output_belongs = language == "sh" || interrupted;
     }
     Ok(found)
 }
@@ -325,6 +405,17 @@ mod tests {
             ]
         );
         assert!(commands("```sh\nwithout an end").is_err());
+        let failing = commands("```sh exit=3\none\n```\n").expect("a page");
+        assert_eq!(failing[0].exit_code, 3);
+        assert!(commands("```sh exit=x\none\n```\n").is_err());
+    }
+
+    #[test]
+    fn a_block_can_have_a_command_that_the_reader_ends() -> Result<()> {
+        let found = commands("```sh until Ctrl-C\nwatch\n```\n\n```text\n1\n```\n")?;
+        assert_eq!(found.len(), 1);
+        assert!(found[0].interrupted && found[0].output.as_deref() == Some("1\n"));
+        Ok(())
     }
 
     #[test]
@@ -356,19 +447,40 @@ mod tests {
         let shell = Shell::new(&folder, || Command::new("bash"))?
             .script("greet", "echo hello, $WHOM")?
             .variable("WHOM", "reader");
-        let run = |text: &str, output: &str| {
+        let commands = |text: &str, output: &str| Commands {
+            line: 1,
+            text: text.to_owned(),
+            output: Some(output.to_owned()),
+            exit_code: 0,
+            interrupted: false,
+            heading: String::new(),
+        };
+        let run_to = |exit_code: i32, text: &str, output: &str| {
             shell.run(&Commands {
-                line: 1,
-                text: text.to_owned(),
-                output: Some(output.to_owned()),
-                heading: String::new(),
+                exit_code,
+                ..commands(text, output)
             })
         };
+        let interrupt = |text: &str, output: &str| {
+            shell.run(&Commands {
+                interrupted: true,
+                ..commands(text, output)
+            })
+        };
+        let run = |text: &str, output: &str| run_to(0, text, output);
         let works = run("greet > file\ncat file", "hello, …");
         let wrong_output = run("greet", "good bye");
         let fails = run("false\necho after", "after");
+        let expected_to_fail = run_to(3, "greet\nexit 3", "hello, reader");
+        let does_not_fail = run_to(3, "greet", "hello, reader");
+        let interrupted = interrupt("greet; sleep 600", "hello, reader");
+        let ends_early = interrupt("greet", "good bye");
         fs::remove_dir_all(&folder)?;
         works?;
+        interrupted?;
+        assert!(ends_early.is_err());
+        expected_to_fail?;
+        assert!(does_not_fail.is_err());
         assert!(wrong_output.is_err() && fails.is_err());
         Ok(())
     }

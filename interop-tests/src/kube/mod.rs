@@ -23,7 +23,7 @@ mod rack;
 mod real_node;
 mod traffic;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -41,14 +41,6 @@ pub use traffic::{Load, Report, traffic_program};
 /// The Kubernetes version in `interop-tests/kube/go.mod`.
 pub const VERSION: &str = "v1.34.2";
 
-/// Path of kubectl.
-///
-/// # Errors
-/// When build.sh has not built it.
-pub fn kubectl_program() -> Result<PathBuf> {
-    cached("kubectl")
-}
-
 /// Path of a file that build.sh has built: in `$FERROLB_KUBE_CACHE` or `~/.cache/ferrolb/kube`, in
 /// a folder named after the version.
 fn cached(name: &str) -> Result<PathBuf> {
@@ -61,6 +53,24 @@ fn cached(name: &str) -> Result<PathBuf> {
     ensure!(
         path.exists(),
         "{} is missing: run interop-tests/kube/build.sh (once, about 7 minutes)",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// A file that `interop-tests/packaging/build.sh` has written: Helm, and CRDs of Prometheus.
+///
+/// # Errors
+/// When `PACKAGING_FOLDER` is not set, or the file is missing.
+pub fn packaged(name: &str) -> Result<PathBuf> {
+    let folder = std::env::var_os("PACKAGING_FOLDER").context(
+        "PACKAGING_FOLDER is not set: `cargo xtask test kubernetes` builds Helm; set it to the \
+         folder in ~/.cache/ferrolb/packaging",
+    )?;
+    let path = Path::new(&folder).join(name);
+    ensure!(
+        path.exists(),
+        "{} is missing: run `cargo xtask test kubernetes`",
         path.display()
     );
     Ok(path)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ferrolb_interop_tests::book::{Page, Shell};
-use ferrolb_interop_tests::kube::{Pod, Rack, kubectl_program};
+use ferrolb_interop_tests::kube::{Pod, Rack};
 use ferrolb_interop_tests::lan::Host;
 use ferrolb_interop_tests::manifest;
 use ferrolb_interop_tests::process::ferrolb;
@@ -69,7 +69,7 @@ fn laptop<'lab>(scratch: &Scratch, rack: &'lab Rack<'_>, name: &str) -> Result<S
     let kubeconfig = rack.cp.admin_kubeconfig();
     let home = folder.display().to_string();
     let shell = Shell::new(&folder, || rack.cp.command("bash"))?
-        .program("kubectl", &kubectl_program()?)?
+        .program("kubectl", rack.cp.kubectl_program())?
         .program("ferrolb", &ferrolb()?)?
         .variable("KUBECONFIG", kubeconfig.to_str().context("not UTF-8")?)
         // kubectl's cache is keyed by the server's address, which is the same in all tests.

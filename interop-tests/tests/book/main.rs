@@ -2,6 +2,7 @@
 
 mod gateway;
 mod networks;
+mod operate;
 
 use std::collections::BTreeSet;
 
@@ -10,12 +11,21 @@ use ferrolb_interop_tests::book::pages_with_commands;
 
 /// The pages with commands, and the test that runs them.
 const PAGES: &[(&str, fn())] = &[
+    ("docs/announce.md", operate::pages_run_on_a_cluster),
     ("docs/clouds.md", gateway::clouds_and_gateways),
+    ("docs/drain.md", operate::pages_run_on_a_cluster),
     ("docs/gateway-api.md", gateway::clouds_and_gateways),
+    ("docs/install.md", operate::pages_run_on_a_cluster),
     (
         "docs/layer2/networks.md",
         networks::what_a_network_must_allow,
     ),
+    ("docs/layer2/operate.md", operate::pages_run_on_a_cluster),
+    ("docs/monitor.md", operate::pages_run_on_a_cluster),
+    ("docs/observe.md", operate::pages_run_on_a_cluster),
+    ("docs/ui.md", operate::pages_run_on_a_cluster),
+    ("docs/validate.md", operate::pages_run_on_a_cluster),
+    ("docs/without-a-cluster.md", operate::pages_run_on_hosts),
 ];
 
 #[test]

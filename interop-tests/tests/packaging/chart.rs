@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use ferrolb_interop_tests::kube::{ControlPlane, VERSION, deploy};
+use anyhow::{Context, Result};
+use ferrolb_interop_tests::kube::{ControlPlane, VERSION, deploy, packaged};
 use ferrolb_interop_tests::manifest::NAMESPACE;
 use ferrolb_interop_tests::process::run;
 use ferrolb_interop_tests::scenario::Scratch;
@@ -14,24 +14,6 @@ use serde_json::Value;
 
 /// The name of the release.
 pub(crate) const RELEASE: &str = "ferrolb";
-
-/// A file that `interop-tests/packaging/build.sh` has written.
-///
-/// # Errors
-/// When `PACKAGING_FOLDER` is not set, or the file is missing.
-pub(crate) fn built(name: &str) -> Result<PathBuf> {
-    let folder = std::env::var_os("PACKAGING_FOLDER").context(
-        "PACKAGING_FOLDER is not set: `cargo xtask test kubernetes` builds Helm; set it to the \
-         folder in ~/.cache/ferrolb/packaging",
-    )?;
-    let path = Path::new(&folder).join(name);
-    ensure!(
-        path.exists(),
-        "{} is missing: run `cargo xtask test kubernetes`",
-        path.display()
-    );
-    Ok(path)
-}
 
 /// Path of the chart.
 pub(crate) fn chart() -> PathBuf {
@@ -45,7 +27,7 @@ pub(crate) fn chart() -> PathBuf {
 pub(crate) fn render(scratch: &Scratch, values: &Value) -> Result<String> {
     let file = scratch.file("values.json");
     fs::write(&file, values.to_string())?;
-    let mut helm = Command::new(built("helm")?);
+    let mut helm = Command::new(packaged("helm")?);
     helm.args(["template", RELEASE]).arg(chart());
     helm.args(["--namespace", NAMESPACE, "--kube-version", VERSION]);
     run(helm.arg("--values").arg(file))
@@ -57,7 +39,7 @@ pub(crate) fn render(scratch: &Scratch, values: &Value) -> Result<String> {
 /// When Helm fails, with its message.
 pub(crate) fn helm(cp: &ControlPlane<'_>, home: &Scratch, arguments: &[&str]) -> Result<String> {
     let mut helm = cp.command("timeout");
-    helm.arg("120").arg(built("helm")?);
+    helm.arg("120").arg(packaged("helm")?);
     helm.env("HOME", home.file(""));
     helm.env("KUBECONFIG", cp.admin_kubeconfig());
     helm.args(["--namespace", NAMESPACE]);

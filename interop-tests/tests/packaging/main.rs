@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{ControlPlane, Nodes, deploy, manifests};
+use ferrolb_interop_tests::kube::{ControlPlane, Nodes, deploy, manifests, packaged};
 use ferrolb_interop_tests::manifest::{NAMESPACE, ferrolb_peer};
 use ferrolb_interop_tests::process::{ferrolb, run};
 use ferrolb_interop_tests::scenario::scenario;
 use serde_json::{Value, json};
 
-use chart::{RELEASE, built, chart, helm, leaves, read, render, value_sets, without};
+use chart::{RELEASE, chart, helm, leaves, read, render, value_sets, without};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -151,7 +151,7 @@ fn the_api_server_accepts_every_overlay_and_every_use_of_the_chart() {
         cp.kubectl(&[
             "create",
             "-f",
-            &built("monitoring-crds.yaml")?.to_string_lossy(),
+            &packaged("monitoring-crds.yaml")?.to_string_lossy(),
         ])?;
         eventually("the operator's kinds are served", TIMEOUT, || {
             cp.get(&["podmonitors,servicemonitors,prometheusrules"])
@@ -327,7 +327,7 @@ fn metallb_values() -> Result<BTreeMap<String, Value>> {
     let versions = ["v0.14.9", "v0.16.2"];
     let named = versions.map(|version| {
         let name = format!("metallb-values-{version}");
-        let values = read(&built(&format!("{name}.yaml"))?)?;
+        let values = read(&packaged(&format!("{name}.yaml"))?)?;
         Ok((name, values))
     });
     named.into_iter().collect()
