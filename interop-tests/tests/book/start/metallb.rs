@@ -15,7 +15,7 @@ use ferrolb_interop_tests::netns::Namespace;
 use ferrolb_interop_tests::router::{Frr, Router, await_sessions};
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{busybox, machine};
 
@@ -93,6 +93,21 @@ fn configuration() -> String {
     ])
 }
 
+/// MetalLB's manifest, with probes that do not delay each of its Pods by 10 s.
+fn manifest() -> Result<Vec<Value>> {
+    let mut objects = Metallb::V0_14_9.objects()?;
+    let containers = "/spec/template/spec/containers";
+    let containers = objects
+        .iter_mut()
+        .filter_map(|object| object.pointer_mut(containers)?.as_array_mut());
+    for container in containers.flatten() {
+        for field in ["initialDelaySeconds", "periodSeconds"] {
+            container["readinessProbe"][field] = json!(1);
+        }
+    }
+    Ok(objects)
+}
+
 #[test]
 pub(crate) fn a_cluster_moves_from_metallb() {
     scenario("book-metallb", |scratch| {
@@ -107,8 +122,7 @@ pub(crate) fn a_cluster_moves_from_metallb() {
         let client = rack.client()?;
         cp.join(client)?;
 
-        let manifest = Metallb::V0_14_9.objects()?;
-        cp.run_metallb(&manifest, &["daemonset/speaker"], &configuration())?;
+        cp.run_metallb(&manifest()?, &["daemonset/speaker"], &configuration())?;
         let peers: BTreeSet<IpAddr> = rack.nodes.iter().map(|node| node.ipv4.into()).collect();
         await_sessions(&router, &peers, TIMEOUT)?;
         for (service, address) in [("web", "203.0.113.10"), ("files", "10.99.0.200")] {
