@@ -15,6 +15,9 @@ use crate::manifest::{self, NAMESPACE};
 use crate::netns::Namespace;
 use crate::topology::Node;
 
+/// The validating webhooks of MetalLB's manifests.
+pub const METALLB_WEBHOOKS: &str = "validatingwebhookconfiguration/metallb-webhook-configuration";
+
 /// The key of the speakers' memberlist.
 const MEMBERLIST_KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -77,6 +80,37 @@ impl ControlPlane<'_> {
             self.get(&["bgppeers.v1beta2.metallb.io", "-n", "metallb-system"])
         })?;
         Ok(())
+    }
+
+    /// Runs MetalLB on real nodes: applies its manifest, waits for its workloads, and applies the
+    /// configuration. The control plane has no kube-proxy, so that it does not reach the webhooks:
+    /// they come after the objects.
+    ///
+    /// # Errors
+    /// When the API server rejects an object, or a workload does not become ready.
+    pub fn run_metallb(
+        &self,
+        manifest: &[Value],
+        daemonsets: &[&str],
+        configuration: &str,
+    ) -> Result<()> {
+        let apply = |objects: &[Value]| {
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+            self.apply(&list.to_string())
+        };
+        apply(manifest)?;
+        for workload in ["deployment/controller"].iter().chain(daemonsets) {
+            let wait = ["rollout", "status", workload, "-n", NAMESPACE];
+            self.kubectl(&[&wait[..], &["--timeout=90s"]].concat())?;
+        }
+        // The controller wrote its certificate into them.
+        let mut webhooks = self.get(&[METALLB_WEBHOOKS])?;
+        self.kubectl(&["delete", METALLB_WEBHOOKS])?;
+        self.apply(configuration)?;
+        if let Some(metadata) = webhooks["metadata"].as_object_mut() {
+            metadata.retain(|key, _| key == "name");
+        }
+        apply(&[webhooks])
     }
 
     /// Applies what speakers of 0.14.9 need: their RBAC, the Secret `memberlist`, and the Pods by

@@ -32,7 +32,7 @@ pub use data_path::{Backend, DataPath, PORT};
 pub use deployment::{ALLOCATOR_USER, ANNOUNCER_USER, Ferrolb, deploy, manifests};
 pub use disruption::{Disruption, FailureDetection, measure_disruption};
 pub use image::Image;
-pub use metallb::{Metallb, frr_k8s_image, metallb_images, metallb_with_frr_k8s};
+pub use metallb::{METALLB_WEBHOOKS, Metallb, frr_k8s_image, metallb_images, metallb_with_frr_k8s};
 pub use object::Pod;
 pub use rack::{APP, Rack};
 pub use real_node::RealNode;

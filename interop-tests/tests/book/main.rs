@@ -3,6 +3,7 @@
 mod gateway;
 mod networks;
 mod operate;
+mod start;
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,10 @@ const PAGES: &[(&str, fn())] = &[
     ("docs/announce.md", operate::pages_run_on_a_cluster),
     ("docs/clouds.md", gateway::clouds_and_gateways),
     ("docs/drain.md", operate::pages_run_on_a_cluster),
+    (
+        "docs/from-metallb.md",
+        start::metallb::the_reference_of_the_migration_runs_on_metallbs_objects,
+    ),
     ("docs/gateway-api.md", gateway::clouds_and_gateways),
     ("docs/install.md", operate::pages_run_on_a_cluster),
     (
@@ -23,6 +28,18 @@ const PAGES: &[(&str, fn())] = &[
     ("docs/layer2/operate.md", operate::pages_run_on_a_cluster),
     ("docs/monitor.md", operate::pages_run_on_a_cluster),
     ("docs/observe.md", operate::pages_run_on_a_cluster),
+    (
+        "docs/start/bgp.md",
+        start::from_nothing::a_service_works_by_layer_2_and_then_by_bgp,
+    ),
+    (
+        "docs/start/layer2.md",
+        start::from_nothing::a_service_works_by_layer_2_and_then_by_bgp,
+    ),
+    (
+        "docs/start/metallb.md",
+        start::metallb::a_cluster_moves_from_metallb,
+    ),
     ("docs/ui.md", operate::pages_run_on_a_cluster),
     ("docs/validate.md", operate::pages_run_on_a_cluster),
     ("docs/without-a-cluster.md", operate::pages_run_on_hosts),

@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{
-    ControlPlane, Image, Load, Metallb, Nodes, RealNode, Report, deploy, metallb_images,
+    ControlPlane, Image, Load, METALLB_WEBHOOKS, Metallb, Nodes, RealNode, Report, deploy,
+    metallb_images,
 };
 use ferrolb_interop_tests::manifest::{self, NAMESPACE};
 use ferrolb_interop_tests::process::{ferrolb, run};
@@ -25,7 +26,6 @@ use serde_json::{Value, json};
 const TIMEOUT: Duration = Duration::from_secs(90);
 /// Time of traffic before and after a migration.
 const AROUND: Duration = Duration::from_secs(2);
-const WEBHOOKS: &str = "validatingwebhookconfiguration/metallb-webhook-configuration";
 /// How often the paths of a Service change in a migration of two nodes: each leaves, and comes
 /// back.
 const PATH_CHANGES: u64 = 4;
@@ -95,21 +95,21 @@ fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
         ] {
             ensure!(shown.contains(part), "no {part:?}: {shown}");
         }
-        cluster.cp.get(&[WEBHOOKS])?;
+        cluster.cp.get(&[METALLB_WEBHOOKS])?;
         cluster.check_runs("metallb")?;
 
         cluster.migrate_under_load()?;
         cluster.check_runs("ferrolb")?;
         ensure!(
-            cluster.cp.get(&[WEBHOOKS]).is_err(),
-            "{WEBHOOKS} is still there"
+            cluster.cp.get(&[METALLB_WEBHOOKS]).is_err(),
+            "{METALLB_WEBHOOKS} is still there"
         );
         cluster.check_conversion("None")?;
         cluster.check_saved()?;
 
         cluster.migrate_back()?;
         cluster.check_runs("metallb")?;
-        cluster.cp.get(&[WEBHOOKS])?;
+        cluster.cp.get(&[METALLB_WEBHOOKS])?;
         cluster.check_conversion("Webhook")?;
 
         cluster.migrate_again()?;
@@ -132,23 +132,8 @@ struct Cluster<'lab> {
 impl Cluster<'_> {
     /// Applies a manifest of MetalLB, and objects, and waits until the Services answer.
     fn install(&mut self, manifest: &[Value], daemonsets: &[&str]) -> Result<()> {
-        self.apply(manifest)?;
-        for workload in ["deployment/controller"].iter().chain(daemonsets) {
-            let arguments = [
-                "rollout",
-                "status",
-                workload,
-                "-n",
-                NAMESPACE,
-                "--timeout=90s",
-            ];
-            self.cp.kubectl(&arguments)?;
-        }
-        // The control plane has no kube-proxy, so it does not reach the webhooks: they come after
-        // the objects. The controller wrote its certificate into them.
-        let with_certificate = self.cp.get(&[WEBHOOKS])?;
-        self.cp.kubectl(&["delete", WEBHOOKS])?;
-        self.cp.apply(&configuration())?;
+        self.cp
+            .run_metallb(manifest, daemonsets, &configuration())?;
         for service in ["bgp", "lan"] {
             let address = eventually(format!("an address of {service}"), TIMEOUT, || {
                 let addresses = self.cp.service_addresses("default", service)?;
@@ -156,12 +141,7 @@ impl Cluster<'_> {
             })?;
             self.addresses.push(address);
         }
-        self.check_runs("metallb")?;
-        let mut webhooks = with_certificate;
-        if let Some(metadata) = webhooks["metadata"].as_object_mut() {
-            metadata.retain(|key, _| key == "name");
-        }
-        self.apply(&[webhooks])
+        self.check_runs("metallb")
     }
 
     fn apply(&self, objects: &[Value]) -> Result<()> {
