@@ -32,6 +32,9 @@ const KERNEL: &str = "ip route show 203.0.113.10";
 /// The address of the Service that all pages have.
 const SERVICE: &str = "203.0.113.10";
 
+/// The address of a Service that the routers' configurations don't know.
+const OUTSIDE: &str = "192.0.2.1";
+
 /// What `ferrolb peers` prints when the router expects another AS number of the node.
 const WRONG_ASN: &str = "the router expects another AS number from us";
 
@@ -160,6 +163,25 @@ impl Lab<'_> {
         Ok(())
     }
 
+    /// Checks that a command of the page prints what the router's filter rejects: the prefix of a
+    /// pool that is newer than the router's configuration.
+    fn check_rejected(&self, page: &str, command: &str) -> Result<()> {
+        ensure!(
+            text_of(page)?.contains(command),
+            "{page} has no {command:?}"
+        );
+        let pool = manifest::pool("192.0.2.0/28");
+        let service = manifest::service_at(OUTSIDE.parse()?, 2, &["node1", "node2"]);
+        self.folder
+            .write("outside.yaml", &manifest::join(&[&pool, &service]))?;
+        eventually("the rejected prefix", UP, || {
+            let printed = self.host.run(command)?;
+            ensure!(printed.contains(OUTSIDE), "{command}: {printed}");
+            Ok(())
+        })?;
+        self.folder.remove("outside.yaml")
+    }
+
     /// Checks that the page explains what is printed about mistakes: the router doesn't know a
     /// node, and the BGPPeer has another AS number than the router. `log` is a command that prints
     /// the router's own messages.
@@ -222,7 +244,7 @@ pub(crate) fn frr() {
         let file = "docs/routers/frr.md";
         let mut page = lab.run(file, KERNEL)?;
         let rejected = "vtysh -c 'show bgp ipv4 unicast neighbors 10.99.0.11 filtered-routes'";
-        lab.check_commands(file, &[rejected])?;
+        lab.check_rejected(file, rejected)?;
         // With BFD a next hop may be missing for a moment: FRR ends the first session again.
         let restart = ("When bgpd restarts", is_removed as fn(&str) -> bool);
         lab.check_restarts(&mut page, restart, "systemctl restart frr")?;
@@ -235,7 +257,8 @@ pub(crate) fn frr() {
             "2/2 (OPEN Message Error/Bad Peer AS)",
             "not configured and not valid for dynamic",
         ];
-        lab.check_messages(file, "cat /run/frr/frr.log", &messages)
+        lab.check_messages(file, "cat /run/frr/frr.log", &messages)?;
+        lab.check_commands(file, &["vtysh -c 'clear bgp 10.99.0.11'"])
     });
 }
 
@@ -262,7 +285,8 @@ pub(crate) fn bird() {
     with_lab("bird", |lab| {
         let file = "docs/routers/bird.md";
         let mut page = lab.run(file, KERNEL)?;
-        lab.check_commands(file, &["birdc show route filtered", "birdc configure"])?;
+        lab.check_commands(file, &["birdc configure"])?;
+        lab.check_rejected(file, "birdc show route filtered")?;
         let restart = ("When BIRD restarts", is_smaller as fn(&str) -> bool);
         lab.check_restarts(&mut page, restart, "systemctl restart bird")?;
         page.finish()?;
@@ -275,7 +299,8 @@ pub(crate) fn gobgp() {
     with_lab("gobgp", |lab| {
         let file = "docs/routers/gobgp.md";
         lab.run(file, "gobgp global rib")?.finish()?;
-        lab.check_commands(file, &["gobgp neighbor 10.99.0.11 adj-in"])?;
+        lab.check_commands(file, &["gobgp neighbor 10.99.0.11 enable"])?;
+        lab.check_rejected(file, "gobgp neighbor 10.99.0.11 adj-in")?;
         lab.check_messages(file, "cat gobgpd.log", &[])
     });
 }
@@ -285,8 +310,8 @@ pub(crate) fn openbgpd() {
     with_lab("openbgpd", |lab| {
         let file = "docs/routers/openbgpd.md";
         lab.run(file, "bgpctl show rib")?.finish()?;
-        let commands = ["bgpctl show rib neighbor node1 in", "bgpctl reload"];
-        lab.check_commands(file, &commands)?;
+        lab.check_commands(file, &["bgpctl reload"])?;
+        lab.check_rejected(file, "bgpctl show rib neighbor node1 in")?;
         lab.check_messages(file, "cat openbgpd.log", &["peer sent wrong AS"])
     });
 }
