@@ -3,6 +3,7 @@
 mod gateway;
 mod networks;
 mod operate;
+mod routers;
 mod start;
 
 use std::collections::BTreeSet;
@@ -28,6 +29,19 @@ const PAGES: &[(&str, fn())] = &[
     ("docs/layer2/operate.md", operate::pages_run_on_a_cluster),
     ("docs/monitor.md", operate::pages_run_on_a_cluster),
     ("docs/observe.md", operate::pages_run_on_a_cluster),
+    ("docs/router-config.md", routers::generated_only),
+    ("docs/routers/bird.md", routers::bird),
+    ("docs/routers/cumulus.md", routers::systems_with_frr_inside),
+    ("docs/routers/eos.md", routers::generated_only),
+    ("docs/routers/exabgp.md", routers::exabgp),
+    ("docs/routers/frr.md", routers::frr),
+    ("docs/routers/gobgp.md", routers::gobgp),
+    ("docs/routers/junos.md", routers::generated_only),
+    ("docs/routers/nxos.md", routers::generated_only),
+    ("docs/routers/openbgpd.md", routers::openbgpd),
+    ("docs/routers/routeros.md", routers::generated_only),
+    ("docs/routers/sonic.md", routers::systems_with_frr_inside),
+    ("docs/routers/vyos.md", routers::systems_with_frr_inside),
     (
         "docs/start/bgp.md",
         start::from_nothing::a_service_works_by_layer_2_and_then_by_bgp,
