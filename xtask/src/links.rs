@@ -1,5 +1,5 @@
 //! Links between the documents of the repository: each names a file that exists, and a heading of
-//! it. docs/README.md leads to every page of docs/.
+//! it. The tables of contents, each `README.md` of docs/, lead to every page there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 use crate::files::files;
 use crate::step::root;
 
-/// The table of contents.
-const CONTENTS: &str = "docs/README.md";
-/// Its pages.
+/// The folder whose pages have tables of contents.
 const PAGES: &str = "docs/";
+/// Their name, in any folder below.
+const CONTENTS: &str = "README.md";
 
 /// Parts of a page that stand in another file, which includes them.
 const INCLUDED: &[&str] = &[
@@ -79,16 +79,22 @@ fn wrong(
     (!anchors(text).contains(anchor)).then(|| format!("{to} has no such heading"))
 }
 
-/// The pages that the table of contents has no link to.
+/// The pages that no table of contents has a link to.
 fn missing(documents: &BTreeMap<String, String>) -> Vec<String> {
-    let contents = documents.get(CONTENTS).map_or("", String::as_str);
-    let linked: BTreeSet<String> = links(contents)
-        .map(|(_, target)| resolve(CONTENTS, target.split('#').next().unwrap_or_default()))
+    let pages = documents.iter().filter(|(name, _)| name.starts_with(PAGES));
+    let contents = pages
+        .clone()
+        .filter(|(name, _)| Path::new(name).ends_with(CONTENTS));
+    let linked: BTreeSet<String> = contents
+        .flat_map(|(name, text)| {
+            let targets = links(text).map(|(_, target)| target);
+            targets.map(|target| resolve(name, target.split('#').next().unwrap_or_default()))
+        })
         .collect();
-    documents
-        .keys()
-        .filter(|name| name.starts_with(PAGES) && *name != CONTENTS && !linked.contains(*name))
-        .map(|name| format!("{CONTENTS} has no link to {name}"))
+    let first = format!("{PAGES}{CONTENTS}");
+    pages
+        .filter(|(name, _)| **name != first && !linked.contains(*name))
+        .map(|(name, _)| format!("{name}: no {CONTENTS} of {PAGES} has a link to it"))
         .collect()
 }
 
@@ -204,13 +210,15 @@ mod tests {
     fn the_contents_lead_to_every_page() {
         let pages = documents(&[
             ("docs/README.md", "[a](a.md)"),
-            ("docs/a.md", ""),
+            ("docs/a.md", "[b](layer2/b.md)"),
+            ("docs/layer2/README.md", "[c](c.md)"),
             ("docs/layer2/b.md", ""),
-            ("other/c.md", ""),
+            ("docs/layer2/c.md", ""),
+            ("other/d.md", ""),
         ]);
-        assert_eq!(
-            missing(&pages),
-            ["docs/README.md has no link to docs/layer2/b.md"]
-        );
+        let missing = missing(&pages);
+        assert_eq!(missing.len(), 2, "{missing:?}");
+        assert!(missing[0].starts_with("docs/layer2/README.md: "));
+        assert!(missing[1].starts_with("docs/layer2/b.md: "));
     }
 }
