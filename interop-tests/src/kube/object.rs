@@ -98,6 +98,15 @@ impl ControlPlane<'_> {
         self.patch_status(&["pod", name, "-n", namespace], &status)
     }
 
+    /// Sets the condition `Ready` of a Node, as its kubelet or the node controller does.
+    ///
+    /// # Errors
+    /// When there is no such Node.
+    pub fn set_node_ready(&self, name: &str, ready: bool) -> Result<()> {
+        let status = json!({"status": {"conditions": [condition("Ready", ready)]}});
+        self.patch_status(&["node", name], &status)
+    }
+
     /// Writes a Service's load-balancer addresses, as ferrolb's allocator does.
     ///
     /// # Errors

@@ -66,10 +66,15 @@ fn status_names_each_trouble_of_a_cluster_and_its_end() {
         all_nodes_have_the_routes_that_are_decided_here(&lab)?;
         a_lost_session_is_seen_while_watching(&lab)?;
         a_node_without_a_pod_is_named(&lab)?;
+        pods_that_are_not_ready_or_of_another_image_are_named(&lab)?;
+        a_node_that_is_not_ready_is_named(&lab)?;
+        sessions_that_are_missing_or_have_other_routes_are_named(&lab)?;
+        a_service_without_endpoints_and_a_misspelt_annotation_are_named(&lab)?;
         an_exhausted_pool_and_an_invalid_object_are_named(&lab)?;
         a_withheld_service_is_named(&lab)?;
         kubectl_asks_the_cluster_and_completes_names(&lab)?;
         a_viewer_sees_everything_and_others_learn_what_is_missing(&lab)?;
+        without_the_kind_the_states_of_sessions_are_unknown(&lab)?;
         without_an_api_server_the_answer_says_so(&mut lab)?;
         let printed = lab.printed.borrow();
         ensure!(printed.contains("Established"), "nothing was collected");
@@ -103,12 +108,7 @@ impl Lab<'_> {
     fn await_finding(&self, code: &str, object: &str) -> Result<()> {
         eventually(format!("{code} of {object}"), TIMEOUT, || {
             let status = self.json(&["status"])?;
-            let findings = status["findings"].as_array().context("findings")?;
-            let has = |finding: &&Value| {
-                let objects = finding["objects"].as_array().into_iter().flatten();
-                finding["code"] == code && objects.into_iter().any(|one| one == object)
-            };
-            ensure!(findings.iter().any(|one| has(&one)), "{status:#}");
+            ensure!(has_finding(&status, code, object)?, "{status:#}");
             Ok(())
         })?;
         let page = self.run(&["status"])?;
@@ -123,6 +123,15 @@ impl Lab<'_> {
         let answer = self.run(&["status"])?;
         ensure!(answer.status.code() == Some(WRONG), "{answer:?}");
         Ok(())
+    }
+
+    /// Waits until no finding has this code and object.
+    fn await_end(&self, code: &str, object: &str) -> Result<()> {
+        eventually(format!("the end of {code} of {object}"), TIMEOUT, || {
+            let status = self.json(&["status"])?;
+            ensure!(!has_finding(&status, code, object)?, "{status:#}");
+            Ok(())
+        })
     }
 
     fn await_nothing_wrong(&self) -> Result<()> {
@@ -189,6 +198,15 @@ impl Lab<'_> {
     }
 }
 
+/// Whether the answer has a finding with this code and object.
+fn has_finding(status: &Value, code: &str, object: &str) -> Result<bool> {
+    let findings = status["findings"].as_array().context("findings")?;
+    Ok(findings.iter().any(|finding| {
+        let objects = finding["objects"].as_array().into_iter().flatten();
+        finding["code"] == code && objects.into_iter().any(|one| one == object)
+    }))
+}
+
 /// The digests in the BGPSessions are those of the decision.
 fn all_nodes_have_the_routes_that_are_decided_here(lab: &Lab<'_>) -> Result<()> {
     let address = lab.rack.await_addresses("web")?[0];
@@ -253,8 +271,75 @@ fn a_node_without_a_pod_is_named(lab: &Lab<'_>) -> Result<()> {
     lab.await_nothing_wrong()
 }
 
+fn pods_that_are_not_ready_or_of_another_image_are_named(lab: &Lab<'_>) -> Result<()> {
+    let cp = &lab.rack.cp;
+    let name = "ferrolb-announcer-node1";
+    cp.set_pod_ready(NAMESPACE, name, false)?;
+    let object = format!("Pod {NAMESPACE}/{name} on node1");
+    lab.await_wrong("PodNotReady", &object)?;
+    cp.set_pod_ready(NAMESPACE, name, true)?;
+    lab.await_nothing_wrong()?;
+    let set_image = |image: &str| {
+        let image = format!("ferrolb={image}");
+        let pod = format!("pod/{name}");
+        cp.kubectl(&["set", "image", &pod, &image, "-n", NAMESPACE])
+    };
+    set_image("ferrolb:other")?;
+    lab.await_finding("VersionsDiffer", "Pods of ferrolb")?;
+    set_image("ferrolb:dev")?;
+    lab.await_end("VersionsDiffer", "Pods of ferrolb")
+}
+
+fn a_node_that_is_not_ready_is_named(lab: &Lab<'_>) -> Result<()> {
+    lab.rack.cp.set_node_ready("node1", false)?;
+    lab.await_wrong("NodeNotReady", "node1")?;
+    lab.rack.cp.set_node_ready("node1", true)?;
+    lab.await_nothing_wrong()
+}
+
+/// An announcer writes all of its sessions again when its Node becomes Ready.
+fn sessions_that_are_missing_or_have_other_routes_are_named(lab: &Lab<'_>) -> Result<()> {
+    let cp = &lab.rack.cp;
+    let node_becomes_ready_again = || {
+        cp.set_node_ready("node2", false)?;
+        lab.await_wrong("NodeNotReady", "node2")?;
+        cp.set_node_ready("node2", true)?;
+        lab.await_nothing_wrong()
+    };
+    cp.kubectl(&["delete", "bgpsession", "node2.tor"])?;
+    lab.await_wrong("SessionMissing", "node2 → tor")?;
+    node_becomes_ready_again()?;
+    let status = json!({"status": {"digest": "0000000000000001"}}).to_string();
+    let object = ["patch", "bgpsession", "node2.tor"];
+    cp.kubectl(&[&object[..], &["--type=merge", "-p", &status]].concat())?;
+    lab.await_finding("RoutesDiffer", "node2 → tor")?;
+    node_becomes_ready_again()?;
+    lab.await_end("RoutesDiffer", "node2 → tor")
+}
+
+fn a_service_without_endpoints_and_a_misspelt_annotation_are_named(lab: &Lab<'_>) -> Result<()> {
+    let cp = &lab.rack.cp;
+    let set_ready = |ready| {
+        let mut pods = ["web-node1", "web-node2"].iter();
+        pods.try_for_each(|pod| cp.set_pod_ready("default", pod, ready))
+    };
+    set_ready(false)?;
+    lab.await_finding("NoEndpoints", "Service default/web")?;
+    set_ready(true)?;
+    lab.await_end("NoEndpoints", "Service default/web")?;
+    cp.kubectl(&["annotate", "service", "web", "metallb.io/adress-pool=pool"])?;
+    lab.await_finding("Notice", "Service default/web")?;
+    cp.kubectl(&["annotate", "service", "web", "metallb.io/adress-pool-"])?;
+    lab.await_end("Notice", "Service default/web")
+}
+
 fn an_exhausted_pool_and_an_invalid_object_are_named(lab: &Lab<'_>) -> Result<()> {
     let cp = &lab.rack.cp;
+    // One of two addresses was allocated on the first day.
+    lab.await_finding("PoolNearlyExhausted", "IPAddressPool pool")?;
+    cp.apply(&manifest::pool("192.0.2.0/24"))?;
+    lab.await_end("PoolNearlyExhausted", "IPAddressPool pool")?;
+    cp.apply(&manifest::pool("192.0.2.0/31"))?;
     for name in ["second", "third"] {
         cp.apply(&service(name, "", CLUSTER))?;
     }
@@ -355,6 +440,12 @@ fn a_viewer_sees_everything_and_others_learn_what_is_missing(lab: &Lab<'_>) -> R
     let text = String::from_utf8_lossy(&answer.stdout);
     ensure!(text.contains("of 1 services announced"), "{text}");
     Ok(())
+}
+
+fn without_the_kind_the_states_of_sessions_are_unknown(lab: &Lab<'_>) -> Result<()> {
+    let crd = ["delete", "crd", "bgpsessions.ferrolb.io"];
+    lab.rack.cp.kubectl(&crd)?;
+    lab.await_finding("SessionsUnknown", "BGPSession")
 }
 
 fn without_an_api_server_the_answer_says_so(lab: &mut Lab<'_>) -> Result<()> {
