@@ -215,7 +215,10 @@ subjects:
 pub(crate) const METALLB_WORKLOADS: &str = "
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: controller, namespace: metallb-system, labels: {app: metallb, component: controller}}
+metadata:
+  name: controller
+  namespace: metallb-system
+  labels: {app: metallb, component: controller}
 spec:
   replicas: 0
   selector: {matchLabels: {app: metallb, component: controller}}
