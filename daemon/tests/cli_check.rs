@@ -38,6 +38,28 @@ fn check_fails_and_reports_place_and_remedy() {
     assert!(!text.contains('\u{1b}'), "colours are for terminals");
 }
 
+/// kubectl and the API server would not apply it as it is, so it's an error of the manifest. A
+/// daemon that reads manifests uses the object.
+#[test]
+fn a_misspelt_field_is_an_error_that_does_not_reject_the_object() {
+    let text = "{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {name: tor}, spec: \
+                {myASN: 64512, peerASN: 64513, peerAddress: 10.0.0.1, holdTimer: 9s}}\n---\n\
+                {apiVersion: v1, kind: Node, metadata: {name: node-a}}";
+    let folder = folder_of("all.yaml", text);
+    let path = folder.path().to_str().expect("text");
+    let check = ferrolb(&["check", "-f", path]);
+    let checked = stdout(&check);
+    let problem = "spec.holdTimer: has no effect, because BGPPeer has no such field: check the \
+                   spelling";
+    assert!(checked.contains(&format!("error: {problem}")), "{checked}");
+    assert_eq!(check.status.code(), Some(1));
+    let explained = ferrolb(&["explain", "peer", "tor", "-f", path, "-o", "json"]);
+    let explained: Value = serde_json::from_slice(&explained.stdout).expect("JSON");
+    let mut steps = explained["steps"].as_array().expect("steps").iter();
+    let step = steps.find(|step| step["text"] == problem);
+    assert_eq!(step.expect("a step")["verdict"], "ok", "{explained}");
+}
+
 #[test]
 fn check_reports_conflicting_advertisements_of_an_address() {
     let output = ferrolb(&["check", "-f", "base.yaml", "withheld.yaml"]);
@@ -154,7 +176,7 @@ fn crds_equal_the_shipped_ones_and_check_accepts_all_their_fields() {
         assert!(checked.contains(&error), "{checked}");
         let unknown = checked
             .lines()
-            .filter(|line| line.contains("unknown field"));
+            .filter(|line| line.contains("no such field"));
         // Those of the objects in the spec.
         assert_eq!(
             unknown.filter(|line| !line.contains(".no:")).count(),

@@ -1,4 +1,5 @@
-//! A panic of the control loop: peers keep the routes, and the log names the object.
+//! A panic of the control loop: peers keep the routes, and the log names the object without its
+//! password.
 
 mod rack;
 
@@ -23,6 +24,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 const PREFIX: &str = "192.0.2.1/32";
+/// Of the object whose processing panics.
+const PASSWORD: &str = "walrus-and-otter";
 
 /// Panics when a BGPPeer names the interface `poison`.
 fn exists(interface: &str) -> bool {
@@ -52,6 +55,7 @@ impl Log {
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
+            .with_max_level(tracing::Level::TRACE)
             .with_writer(move || writer.clone())
             .finish();
         let usual = take_hook();
@@ -245,6 +249,7 @@ fn objects(node: Ipv4Addr, router: SocketAddr) -> Vec<RawObject> {
 fn poison() -> RawObject {
     let spec = json!({
         "myASN": 64512, "peerASN": 64513, "peerAddress": "127.255.0.1", "sourceInterface": "poison",
+        "password": PASSWORD,
     });
     object(Kind::FerrolbBgpPeer, "poisoned", json!({ "spec": spec }))
 }
@@ -292,4 +297,5 @@ async fn peers_keep_routes_when_the_loop_panics_repeatedly() {
     assert!(scene.is_announced().await);
     scene.is_kept().await;
     scene.ends().await;
+    assert!(!log.text().contains(PASSWORD), "{}", log.text());
 }

@@ -1,8 +1,11 @@
-//! `ferrolb run --bmp` on a session with FRR: bgpkit-parser reads every message.
+//! `ferrolb run --bmp` on a session with FRR: bgpkit-parser reads every message, and pmacct's
+//! collector (`pmbmpd`) logs what they mean.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,11 +13,17 @@ use bgpkit_parser::models::BgpMessage;
 use bgpkit_parser::parser::bmp::messages::{BmpMessage, BmpMessageBody, PerPeerFlags};
 use bgpkit_parser::parser::bmp::parse_bmp_msg;
 use ferrolb_interop_tests::daemon::Folder;
+use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::manifest;
+use ferrolb_interop_tests::process::Process;
 use ferrolb_interop_tests::router::{Kind, await_table, router_scenario};
-use ferrolb_interop_tests::topology::{TOR_ASN, TOR_IPV4};
+use ferrolb_interop_tests::scenario::Scratch;
+use ferrolb_interop_tests::topology::{NODE_ASN, Node, TOR_ASN, TOR_IPV4};
+use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Statistics are reported once a minute.
+const STATISTICS_TIMEOUT: Duration = Duration::from_secs(90);
 const ADDRESSES: [&str; 2] = ["192.0.2.10", "2001:db8:5::10"];
 
 fn manifests() -> String {
@@ -110,5 +119,109 @@ fn a_collector_gets_the_opens_the_table_and_the_end_of_a_session_with_frr() {
                 other => bail!("{other:?}"),
             }
         }
+    });
+}
+
+/// pmacct's collector on a node. It logs each message as a line of JSON.
+struct Pmbmpd<'lab> {
+    scratch: &'lab Scratch,
+    process: Process,
+}
+
+impl<'lab> Pmbmpd<'lab> {
+    const ADDRESS: &'static str = "127.0.0.1:5000";
+
+    fn start(scratch: &'lab Scratch, node: &Node) -> Result<Self> {
+        let (ip, port) = Self::ADDRESS.split_once(':').context("a port")?;
+        let log = Self::log(scratch);
+        let configuration = format!(
+            "daemonize: false\nbmp_daemon_ip: {ip}\nbmp_daemon_port: {port}\n\
+             bmp_daemon_msglog_file: {}\nbmp_daemon_msglog_output: json\n",
+            log.display()
+        );
+        let file = scratch.file("pmbmpd.conf");
+        fs::write(&file, configuration)?;
+        let mut command = node.namespace.command("pmbmpd");
+        let process = Process::start(scratch, "pmbmpd", command.arg("-f").arg(file))?;
+        Ok(Self { scratch, process })
+    }
+
+    fn log(scratch: &Scratch) -> PathBuf {
+        scratch.file("bmp.json")
+    }
+
+    /// All messages so far of a type.
+    fn messages(&mut self, kind: &str) -> Result<Vec<Value>> {
+        self.process.ensure_running()?;
+        let log = Self::log(self.scratch);
+        let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
+        let lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let mut messages: Vec<Value> = lines.map(serde_json::from_str).collect::<Result<_, _>>()?;
+        messages.retain(|message| message["bmp_msg_type"] == kind);
+        Ok(messages)
+    }
+
+    /// Waits until a message of a type has these fields.
+    fn await_message(&mut self, kind: &str, fields: &Value, timeout: Duration) -> Result<()> {
+        eventually(format!("{kind} with {fields}"), timeout, || {
+            let messages = self.messages(kind)?;
+            let fields = fields.as_object().context("fields")?;
+            let fits = |message: &Value| fields.iter().all(|(name, value)| message[name] == *value);
+            ensure!(messages.iter().any(fits), "{messages:#?}");
+            anyhow::Ok(())
+        })
+    }
+}
+
+/// Debian's pmacct 1.7.7, which knows the Adj-RIB-Out (RFC 8671).
+#[test]
+fn pmbmpd_logs_the_session_its_routes_and_statistics_and_its_end() {
+    router_scenario(Kind::Frr, "pmbmpd", 1, "ebgp", |scratch, rack, router| {
+        let node = &rack.nodes[0];
+        let mut collector = Pmbmpd::start(scratch, node)?;
+        let folder = Folder::new(scratch)?;
+        let communities = manifest::advertisement("communities: ['64700:120']");
+        let manifests = manifests().replace(&manifest::advertisement(""), &communities);
+        ensure!(manifests.contains("64700:120"), "{manifests}");
+        folder.write("all.yaml", &manifests)?;
+        folder.write_node(node, &[])?;
+        let _daemon = folder.run_reporting(node, Pmbmpd::ADDRESS)?;
+        let routes = folder.plan()?.routes(&[node], "tor")?;
+        ensure!(routes.len() == 2, "{routes:?}");
+        await_table(router, &routes, TIMEOUT)?;
+
+        let name = json!({"bmp_init_info_sysname": node.name});
+        collector.await_message("init", &name, TIMEOUT)?;
+        let peer = json!({"peer_ip": TOR_IPV4, "peer_asn": TOR_ASN});
+        let mut up = peer.clone();
+        up["bgp_id"] = json!(TOR_IPV4);
+        up["local_ip"] = json!(node.ipv4);
+        collector.await_message("peer_up", &up, TIMEOUT)?;
+        for route in &routes {
+            let fields = json!({
+                "log_type": "update", "ip_prefix": route.prefix.to_string(),
+                "bgp_nexthop": route.next_hop,
+                "as_path": NODE_ASN.to_string(), "comms": "64700:120",
+                "peer_ip": TOR_IPV4, "is_out": 1, "is_post": 1,
+            });
+            collector.await_message("route_monitor", &fields, TIMEOUT)?;
+        }
+        // Routes in the Adj-RIB-Out.
+        let mut statistics = peer.clone();
+        statistics["counter_type"] = json!(15);
+        statistics["counter_value"] = json!(routes.len());
+        collector.await_message("stats", &statistics, STATISTICS_TIMEOUT)?;
+
+        folder.write(
+            "all.yaml",
+            &manifests.replace("ready: true", "ready: false"),
+        )?;
+        let withdrawn = format!("{}/32", ADDRESSES[0]);
+        let withdrawn = json!({"log_type": "withdraw", "ip_prefix": withdrawn, "is_out": 1});
+        collector.await_message("route_monitor", &withdrawn, TIMEOUT)?;
+        router.stop()?;
+        collector.await_message("peer_down", &peer, TIMEOUT)
     });
 }

@@ -1,13 +1,17 @@
 //! What layer 2 writes to the API server: its key, Events, and MetalLB's ServiceL2Status objects.
-//! A failover writes nothing, unless these objects are requested.
+//! A failover writes nothing, unless these objects are requested. What commands that ask the API
+//! server show of it is compared with the node that answers ARP.
 
+use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Ferrolb, Metallb, Nodes};
+use ferrolb_interop_tests::lan::{Host, answers, mac};
 use ferrolb_interop_tests::manifest::{self, service};
+use ferrolb_interop_tests::process::ferrolb;
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
 use serde_json::Value;
@@ -97,6 +101,93 @@ fn the_allocator_creates_a_key(cp: &ControlPlane<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A host on the LAN, and what it is compared with.
+struct Lan<'lab> {
+    cp: &'lab ControlPlane<'lab>,
+    rack: &'lab Topology,
+    client: Host,
+    /// The Service's.
+    address: IpAddr,
+}
+
+impl Lan<'_> {
+    /// The only node that answers for the address.
+    fn answering(&self) -> Result<&str> {
+        let found = answers(&self.client.namespace, self.address)?;
+        let mut nodes = Vec::new();
+        for node in &self.rack.nodes {
+            if found.contains(&mac(&node.namespace)?) {
+                nodes.push(node.name.as_str());
+            }
+        }
+        ensure!(nodes.len() == 1 && found.len() == 1, "{found:?} {nodes:?}");
+        Ok(nodes[0])
+    }
+
+    fn await_answering(&self, node: &str) -> Result<()> {
+        eventually(format!("answers of {node}"), TIMEOUT, || {
+            let found = self.answering()?;
+            ensure!(found == node, "{found}");
+            Ok(())
+        })
+    }
+
+    /// What a command prints that reads the API server.
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.cp.command(ferrolb()?);
+        command.args(arguments).arg("--kubeconfig");
+        // `status` and `explain` exit with other codes than 0: no Pod of ferrolb exists.
+        let output = command.arg(self.cp.admin_kubeconfig()).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        ensure!(!text.is_empty(), "{arguments:?}: {:?}", output.stderr);
+        Ok(text)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.run(&[arguments, &["-o", "json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("{arguments:?}: {text}"))
+    }
+
+    /// Checks that `explain`, `l2` and `status` show this owner, and say what names it.
+    fn commands_show(&self, owner: &str, source: &str) -> Result<()> {
+        let address = self.address.to_string();
+        let own = |line: &&Value| line["address"] == address.as_str();
+        let right = |line: &Value| line["owner"] == owner && line["source"] == source;
+        for (arguments, pointer) in [
+            (&["l2"][..], ""),
+            (&["l2", "--context", "lab"], ""),
+            (&["l2", &address], ""),
+            (&["status"], "/layer2"),
+        ] {
+            let lines = self.json(arguments)?;
+            let lines = lines.pointer(pointer).and_then(Value::as_array);
+            let lines = lines.with_context(|| format!("{arguments:?}: no lines"))?;
+            let line = lines.iter().find(own).context("no line")?;
+            ensure!(right(line), "{arguments:?}: {line}, not {owner}");
+        }
+        let table = self.run(&["l2"])?;
+        let line = table.lines().find(|line| line.starts_with(&address));
+        let words: Vec<&str> = line.context("no line")?.split_whitespace().collect();
+        let expected = [&address, "default/web", owner, source];
+        let found = words.iter().map(|word| word.trim_end_matches(','));
+        ensure!(found.take(4).eq(expected), "{table}");
+        let page = self.run(&["status"])?;
+        let owned = format!("{owner} 1");
+        let mut lines = page.lines().map(|line| line.split_whitespace());
+        let found = lines.any(|line| line.collect::<Vec<_>>().join(" ") == owned);
+        ensure!(found, "no {owned:?}: {page}");
+
+        let explained = self.json(&["explain", "svc", "default/web"])?;
+        let mut steps = explained["steps"].as_array().context("steps")?.iter();
+        let step = steps.find(|step| step["stage"] == "owner");
+        let step = step.context("no owner")?;
+        ensure!(step["nodes"] == serde_json::json!([owner]), "{step}");
+        let text = step["text"].as_str().unwrap_or_default();
+        ensure!(text.contains(&format!("says its {source}")), "{step}");
+        Ok(())
+    }
+}
+
 #[test]
 fn a_failover_writes_nothing_and_status_objects_follow_the_owner_if_requested() {
     scenario("l2-objects", |scratch| {
@@ -123,6 +214,15 @@ fn a_failover_writes_nothing_and_status_objects_follow_the_owner_if_requested() 
             ensure!(events.len() == 1, "{events:?}");
             Ok(events[0].clone())
         })?;
+        let addresses = cp.service_addresses("default", "web")?;
+        let lan = Lan {
+            cp: &cp,
+            rack: &rack,
+            client: Host::new(&rack, "client", 100)?,
+            address: *addresses.first().context("no address")?,
+        };
+        lan.await_answering(&first)?;
+        lan.commands_show(&first, "Event")?;
         let place = |name: &str| rack.nodes.iter().position(|node| node.name == name);
         let owner = place(&first).context("an unknown node")?;
         let other = 1 - owner;
@@ -133,6 +233,11 @@ fn a_failover_writes_nothing_and_status_objects_follow_the_owner_if_requested() 
         let after = writes(&cp)?;
         ensure!(before == after, "{} writes", after - before);
         ensure!(named(&cp)?.statuses.is_empty(), "not requested");
+        // The commands show what the Event says, and that a failover writes none.
+        lan.await_answering(&rack.nodes[other].name)?;
+        lan.commands_show(&first, "Event")?;
+        let table = lan.run(&["l2"])?;
+        ensure!(table.contains("a failover writes none"), "{table}");
 
         for process in &mut layer2 {
             process.add_argument("--metallb-status");
@@ -145,15 +250,17 @@ fn a_failover_writes_nothing_and_status_objects_follow_the_owner_if_requested() 
             ensure!(statuses.len() == 1, "{statuses:?}");
             Ok(statuses[0].clone())
         })?;
+        lan.await_answering(&current)?;
+        lan.commands_show(&current, "ServiceL2Status")?;
         let owner = place(&current).context("an unknown node")?;
         layer2[owner].process().kill()?;
+        let next = rack.nodes[1 - owner].name.clone();
         eventually("the status object of the new owner only", TIMEOUT, || {
             let statuses = named(&cp)?.statuses;
-            ensure!(
-                statuses == [rack.nodes[1 - owner].name.clone()],
-                "{statuses:?}"
-            );
+            ensure!(statuses == [next.clone()], "{statuses:?}");
             Ok(())
-        })
+        })?;
+        lan.await_answering(&next)?;
+        lan.commands_show(&next, "ServiceL2Status")
     });
 }

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::step::{cargo, command, output, show_and_run, succeeds};
 
-/// Debian packages: routers, tools of the lab, requirements of real Kubernetes nodes, build
-/// dependencies of Kubernetes, a browser, and Prometheus.
+/// Debian packages: routers, a BMP collector, tools of the lab, requirements of real Kubernetes
+/// nodes, build dependencies of Kubernetes, a browser, and Prometheus.
 const PACKAGES: &[&str] = &[
     "bird2",
     "busybox-static",
@@ -39,6 +39,7 @@ const PACKAGES: &[&str] = &[
     "nftables",
     "openbgpd",
     "openssl",
+    "pmacct",
     "procps",
     "prometheus",
     "python3-venv",

@@ -87,6 +87,8 @@ pub struct Ferrolb<'lab> {
     command: Command,
     host: Host<'lab>,
     address: Ipv4Addr,
+    /// Of its HTTP server.
+    port: u16,
 }
 
 /// Namespace of the process.
@@ -198,7 +200,11 @@ impl<'lab> Ferrolb<'lab> {
     ) -> Result<Self> {
         let kubeconfig = cp.service_account_kubeconfig(NAMESPACE, &format!("ferrolb-{role}"))?;
         command.arg(format!("--kubeconfig={}", kubeconfig.display()));
-        command.arg(format!("--metrics-addr={}", metrics::ADDRESS));
+        let port = match role {
+            "layer2" => metrics::LAYER2_PORT,
+            _ => metrics::PORT,
+        };
+        command.arg(format!("--metrics-addr=127.0.0.1:{port}"));
         command.env("POD_NAMESPACE", NAMESPACE);
         Ok(Self {
             process: Process::start(cp.scratch(), name, &command)?,
@@ -207,6 +213,7 @@ impl<'lab> Ferrolb<'lab> {
             command,
             host,
             address,
+            port,
         })
     }
 
@@ -225,6 +232,17 @@ impl<'lab> Ferrolb<'lab> {
         self.command.arg(argument);
     }
 
+    /// Sets a variable of the environment for the next [`Ferrolb::start_again`].
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.command.env(name, value);
+    }
+
+    /// Path of the control socket of an announcer or layer 2 process.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket(self.scratch, &self.name)
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -241,7 +259,7 @@ impl<'lab> Ferrolb<'lab> {
     /// # Errors
     /// When it fails.
     pub fn ask(&self, arguments: &[&str]) -> Result<String> {
-        ask(&socket(self.scratch, &self.name), arguments)
+        ask(&self.socket(), arguments)
     }
 
     /// Of an allocator the address in the audit log; of an announcer the address of its uplink.
@@ -255,7 +273,7 @@ impl<'lab> Ferrolb<'lab> {
     /// # Errors
     /// When the process does not answer, or answers with an error.
     pub fn get(&self, path: &str) -> Result<String> {
-        metrics::get(&self.host, path)
+        metrics::get_at(&self.host, self.port, path)
     }
 
     /// The response to a request over TLS ([`metrics::get_over_tls`]).
@@ -271,7 +289,7 @@ impl<'lab> Ferrolb<'lab> {
     /// # Errors
     /// When there is no such series.
     pub fn metric(&self, series: &str) -> Result<f64> {
-        metrics::value(&self.host, series)
+        metrics::value_in(&self.get("/metrics")?, series)
     }
 
     /// Waits until `/readyz` succeeds.

@@ -363,6 +363,10 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     ("speaker: {tolerateMasters: true}", &["tolerateMasters"]),
     (
+        "speaker: {bgp: {bmp: collector.example.org}}",
+        &["/speaker/bgp/bmp", "pattern"],
+    ),
+    (
         "prometheus: {metricsPort: 70000}",
         &["/prometheus/metricsPort"],
     ),

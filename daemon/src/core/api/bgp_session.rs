@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The statuses of all BGPSessions, by the name of the object.
 pub(crate) type AllSessions = BTreeMap<String, BgpSessionStatus>;
@@ -59,6 +60,22 @@ pub(crate) struct BgpSessionStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SessionNotification")]
     pub last_notification: Option<SessionNotification>,
+}
+
+/// The statuses of BGPSessions, and the names of those that can't be read: another version of
+/// ferrolb has written them.
+pub(crate) fn statuses(objects: &[Value]) -> (Vec<BgpSessionStatus>, Vec<String>) {
+    let (mut statuses, mut invalid) = (Vec::new(), Vec::new());
+    for object in objects {
+        match BgpSessionStatus::deserialize(&object["status"]) {
+            Ok(status) => statuses.push(status),
+            Err(_) => {
+                let name = object["metadata"]["name"].as_str();
+                invalid.push(name.unwrap_or_default().to_owned());
+            }
+        }
+    }
+    (statuses, invalid)
 }
 
 /// The states of BGP, and Unknown.

@@ -30,8 +30,8 @@ pub(crate) fn parse(
     let default = SessionConfig::default();
     if *echo_mode == Some(true) || echo_interval.is_some() {
         notice(
-            "spec.echoMode and spec.echoInterval: ignored, because ferrolb doesn't support BFD \
-             echo: sessions use control packets only",
+            "spec.echoMode and spec.echoInterval: have no effect, because ferrolb doesn't support \
+             BFD echo: sessions use control packets only",
         );
     }
     let mut errors = Errors::default();

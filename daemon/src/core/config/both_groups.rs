@@ -46,8 +46,8 @@ where
             report_unknown_field(config, key, path);
         } else {
             let message = format!(
-                "{path}: ignored, because only ferrolb's {} has this field: change apiVersion to \
-                 {}",
+                "{path}: has no effect, because only ferrolb's {} has this field: change \
+                 apiVersion to {}",
                 key.kind.name(),
                 Kind::OWN_API_VERSION
             );

@@ -92,7 +92,9 @@ pub struct Problem {
 pub enum Severity {
     /// The object is rejected. Its last good value, if any, stays in use.
     Error,
-    /// The object has an unknown field, which is ignored.
+    /// The object is accepted, but has a field that its kind lacks, almost always by mistake. It is
+    /// an error in manifests, which kubectl and the API server would not apply as they are, and a
+    /// notice about a running cluster.
     UnknownField,
     /// The object is accepted, but a part of it has no effect.
     Notice,
@@ -495,7 +497,7 @@ where
 
 fn report_unknown_field(config: &mut Config, key: &ObjectKey, path: &str) {
     let message = format!(
-        "{path}: unknown field of {}, ignored: check the spelling",
+        "{path}: has no effect, because {} has no such field: check the spelling",
         key.kind.name()
     );
     config.unknown_field(key.clone(), message);

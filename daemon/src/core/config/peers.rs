@@ -187,8 +187,8 @@ fn v1beta1_spec(raw: &RawObject, key: &ObjectKey, config: &mut Config) -> Partia
             report_unknown_field(config, key, path);
         } else {
             let message = format!(
-                "{path}: ignored, because {BGP_PEER_V1BETA1} doesn't have this field: change \
-                 apiVersion to {}",
+                "{path}: has no effect, because {BGP_PEER_V1BETA1} doesn't have this field: \
+                 change apiVersion to {}",
                 key.kind.api_version()
             );
             config.unknown_field(key.clone(), message);

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::core::api::ObjectName;
-use crate::core::api::bgp_session::{AllSessions, BgpSessionStatus, BgpState};
+use crate::core::api::bgp_session::{AllSessions, BgpSessionStatus, BgpState, statuses};
 use crate::core::owners::{Owner, Owners};
 
 /// What the objects say. The default: nothing was looked at.
@@ -53,15 +52,9 @@ impl Observed {
     /// Adds BGPSessions. Returns the names of those that can't be read.
     pub(crate) fn add_sessions(&mut self, objects: &[Value]) -> Vec<String> {
         self.sessions.get_or_insert_default();
-        let mut invalid = Vec::new();
-        for object in objects {
-            match BgpSessionStatus::deserialize(&object["status"]) {
-                Ok(status) => self.add_session(status),
-                Err(_) => {
-                    let name = object["metadata"]["name"].as_str();
-                    invalid.push(name.unwrap_or_default().to_owned());
-                }
-            }
+        let (statuses, invalid) = statuses(objects);
+        for status in statuses {
+            self.add_session(status);
         }
         invalid
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::core::api::ObjectName;
-use crate::core::api::bgp_session::BgpSessionStatus;
+use crate::core::api::bgp_session::{BgpSessionStatus, statuses};
 use crate::core::owners::Owners;
 
 /// What was read.
@@ -38,12 +38,7 @@ pub(crate) enum Sessions {
 impl Sessions {
     /// From objects. Those that can't be read count as missing.
     pub(crate) fn of(objects: &[Value]) -> Self {
-        let statuses = objects.iter().map(|object| object["status"].clone());
-        Self::Known(
-            statuses
-                .filter_map(|status| serde_json::from_value(status).ok())
-                .collect(),
-        )
+        Self::Known(statuses(objects).0)
     }
 }
 

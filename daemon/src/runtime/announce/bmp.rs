@@ -246,7 +246,143 @@ fn since_1970() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use ferrolb_bgp::config::PeerConfig;
+    use ferrolb_bgp::fsm::{PeerRoutes, SpeakerConfig, State};
+    use ferrolb_bgp::rib::Route;
+    use ferrolb_bgp::speaker::{self, SpeakerOptions};
+    use ferrolb_bgp::wire::Asn;
+    use tokio::net::TcpListener;
+    use tokio::task::yield_now;
+    use tokio::time::{advance, pause};
+
     use super::*;
+
+    /// Message types (RFC 7854 §4.1).
+    const ROUTE_MONITORING: u8 = 0;
+    const STATISTICS_REPORT: u8 = 1;
+    const PEER_UP: u8 = 3;
+    /// The O flag of the per-peer header (RFC 8671 §4).
+    const ADJ_RIB_OUT: u8 = 0x10;
+    /// The length of the common header and the per-peer header.
+    const HEADERS: usize = 6 + 42;
+
+    /// An engine with these listeners, and the last octet of its address as router ID.
+    fn engine(listen: Vec<SocketAddr>, last: u8) -> Handle {
+        let speaker = SpeakerConfig {
+            router_id_fallback: [127, 0, 0, last].into(),
+            ..SpeakerOptions::default().speaker
+        };
+        let (engine, _) = speaker::spawn(SpeakerOptions { speaker, listen }).expect("an engine");
+        engine.open_gate();
+        engine
+    }
+
+    /// An engine with an established session `tor`, and the router of the session.
+    async fn session() -> (Handle, Handle) {
+        let router = engine(vec!["127.0.0.141:0".parse().expect("an address")], 141);
+        let node = "127.0.0.142:179".parse().expect("an address");
+        let mut passive = PeerConfig::new("node", node, Asn(64513), Asn(64512));
+        passive.transport.passive = true;
+        router.set_peer(passive).expect("a good peer");
+        let engine = engine(Vec::new(), 142);
+        let address = router.local_addresses()[0];
+        let mut tor = PeerConfig::new("tor", address, Asn(64512), Asn(64513));
+        tor.transport.source_address = Some(node.ip());
+        engine.set_peer(tor).expect("a good peer");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while engine.snapshot().await[0].state != State::Established {
+            assert!(Instant::now() < deadline, "no session");
+            sleep(Duration::from_millis(10)).await;
+        }
+        (engine, router)
+    }
+
+    fn announce(engine: &Handle, prefix: &str) {
+        let prefix = prefix.parse().expect("a prefix");
+        engine.routes(vec![PeerRoutes {
+            peer: "tor".to_owned(),
+            changes: vec![(prefix, Some(Route::default()))],
+        }]);
+    }
+
+    /// Reads octets. The limit is of the host's clock, since tokio's may stand still.
+    async fn fill(stream: &TcpStream, octets: &mut [u8]) {
+        let begun = std::time::Instant::now();
+        let mut filled = 0;
+        while filled < octets.len() {
+            match stream.try_read(&mut octets[filled..]) {
+                Ok(0) => panic!("closed"),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    assert!(begun.elapsed() < Duration::from_secs(20), "no message");
+                    // tokio would advance a paused clock if no task ran.
+                    yield_now().await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The next message.
+    async fn read(stream: &TcpStream) -> Vec<u8> {
+        let mut message = vec![0; 6];
+        fill(stream, &mut message).await;
+        let length = u32::from_be_bytes(message[1..5].try_into().expect("four octets"));
+        message.resize(length as usize, 0);
+        fill(stream, &mut message[6..]).await;
+        message
+    }
+
+    /// Reads UPDATEs up to a message that is as expected.
+    async fn until(stream: &TcpStream, expected: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        loop {
+            let message = read(stream).await;
+            if expected(&message) {
+                return message;
+            }
+            assert_eq!(message[5], ROUTE_MONITORING, "{message:?}");
+        }
+    }
+
+    /// Routes in the Adj-RIB-Out as in a statistics report.
+    fn adj_rib_out(report: &[u8]) -> u64 {
+        // Two statistics: type 11 with four octets, type 15 with eight.
+        let expected = [0, 0, 0, 2, 0, 11, 0, 4, 0, 0, 0, 0, 0, 15, 0, 8];
+        let (begin, count) = report[HEADERS..].split_at(expected.len());
+        assert_eq!(begin, expected);
+        u64::from_be_bytes(count.try_into().expect("eight octets"))
+    }
+
+    /// The clock stands still, so that an early report would come before the route.
+    #[tokio::test]
+    async fn statistics_are_reported_once_a_minute() {
+        let (engine, _router) = session().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let collector = address.parse().expect("a collector");
+        tokio::spawn(report(engine.clone(), collector, "node-a".to_owned()));
+        let (stream, _) = listener.accept().await.expect("a connection");
+        while read(&stream).await[5] != PEER_UP {}
+        // The table ends with the End-of-RIB of IPv6. The first minute begins then.
+        let is_last = |message: &[u8]| {
+            message[7] & ADJ_RIB_OUT != 0 && message.ends_with(&[0x80, 15, 3, 0, 2, 1])
+        };
+        until(&stream, is_last).await;
+        pause();
+        let margin = Duration::from_secs(2);
+        for routes in 1..=3 {
+            advance(STATISTICS_INTERVAL - margin).await;
+            announce(&engine, &format!("192.0.2.{routes}/32"));
+            let announced = [32, 192, 0, 2, routes];
+            until(&stream, |message| message.ends_with(&announced)).await;
+            // Timers round up to milliseconds.
+            advance(2 * margin).await;
+            let report = until(&stream, |message| message[5] == STATISTICS_REPORT).await;
+            assert_eq!(adj_rib_out(&report), u64::from(routes));
+        }
+    }
 
     #[test]
     fn a_collector_has_a_host_and_a_port() {

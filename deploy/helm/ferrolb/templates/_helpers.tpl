@@ -217,6 +217,11 @@ false
 {{- $arguments = append $arguments (printf "--service-proxy-health=%s" .) -}}
 {{- end -}}
 {{- end -}}
+{{- if eq .component "announcer" -}}
+{{- with .role.bgp.bmp -}}
+{{- $arguments = append $arguments (printf "--bmp=%s" .) -}}
+{{- end -}}
+{{- end -}}
 {{- with $values.loadBalancerClass -}}
 {{- $arguments = append $arguments (printf "--lb-class=%s" .) -}}
 {{- end -}}

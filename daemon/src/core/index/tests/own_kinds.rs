@@ -449,10 +449,10 @@ fn a_v1beta1_peer_with_a_field_of_v1beta2_is_read_without_it() {
     let mut found = problems(&index);
     found.sort();
     let expected = [
-        "BGPPeer metallb-system/old: spec.pasword: unknown field of BGPPeer, ignored: check the \
-         spelling",
-        "BGPPeer metallb-system/old: spec.vrf: ignored, because metallb.io/v1beta1 doesn't have \
-         this field: change apiVersion to metallb.io/v1beta2",
+        "BGPPeer metallb-system/old: spec.pasword: has no effect, because BGPPeer has no such \
+         field: check the spelling",
+        "BGPPeer metallb-system/old: spec.vrf: has no effect, because metallb.io/v1beta1 doesn't \
+         have this field: change apiVersion to metallb.io/v1beta2",
     ];
     assert_eq!(found, expected);
     assert!(index.config().peers.contains_key("old"));
