@@ -225,6 +225,12 @@ impl<'lab> Ferrolb<'lab> {
         self.command.arg(argument);
     }
 
+    /// Where the process runs.
+    #[must_use]
+    pub fn host(&self) -> &Namespace {
+        &self.host
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -1,12 +1,17 @@
 //! The documentation: every command of every page of docs/ runs as it stands there.
 
+mod facts;
+
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 use ferrolb_interop_tests::book::pages_with_commands;
 
 /// The pages with commands, and the test that runs them.
-const PAGES: &[(&str, fn())] = &[];
+const PAGES: &[(&str, fn())] = &[
+    ("docs/security.md", facts::security_and_versions),
+    ("docs/versions.md", facts::security_and_versions),
+];
 
 #[test]
 fn every_page_with_commands_has_a_test() -> Result<()> {
