@@ -21,8 +21,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 const WINDOWS: u8 = 2;
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Nodes × Services beyond which one look at all of them takes longer than the leader may go without
-/// a renewal of its Lease, on a busy machine. It would lose the Lease and look again, without end.
+/// Nodes × Services beyond which, on a busy machine, one look at all of them takes longer than the
+/// leader may go without a renewal of its Lease. It would lose the Lease and look again, without
+/// end.
 const PAIRS_MAX: usize = 1_000_000;
 
 /// Waits until a process is idle. Returns the CPU time that it used.
