@@ -18,7 +18,8 @@ struct Role {
 pub(super) fn table(manifest: &str) -> String {
     let documents: Vec<Value> = serde_saphyr::from_multiple(manifest).expect("YAML");
     let mut table = String::from(
-        "| account | role | where | resources | only those named | verbs |\n|---|---|---|---|---|---|\n",
+        "| account | role | where | resources | only those named | verbs |\n\
+         |---|---|---|---|---|---|\n",
     );
     for role in roles(&documents) {
         let account = role.account.as_deref().unwrap_or("–");
