@@ -1,6 +1,7 @@
 //! Pages of docs/ and manifests that repeat contents of the code: generated with UPDATE_DOCS=1,
 //! otherwise compared.
 
+mod growth;
 mod permissions;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,14 @@ fn security_lists_the_permissions_of_the_manifest() {
     let table = permissions::table(&manifest);
     assert!(table.lines().count() > 30, "{table}");
     check_part("security.md", "permissions", &table);
+}
+
+#[test]
+fn scale_has_what_follows_from_the_measurements() {
+    let measured = fs::read_to_string(root().join("docs/benchmarks.md")).expect("a page");
+    for (name, part) in growth::parts(&measured) {
+        check_part("scale.md", name, &part);
+    }
 }
 
 /// The allocator's reasons with the first sentence of their documentation, read from their
