@@ -182,15 +182,20 @@ fn decisions(measured: &str) -> String {
     table
 }
 
-/// Octets that a process receives for one status of a Node.
-fn node_octets(measured: &str) -> f64 {
+/// Octets that a process receives for one change of an object.
+fn octets(measured: &str, change: &str) -> f64 {
     let changes = rows(measured, "scale_change");
     let row = [
         ("role", "announcer"),
-        ("change", "Node status"),
+        ("change", change),
         ("nodes", "5,000"),
     ];
     value(&changes, &row, "octets per change")
+}
+
+/// Octets of one status of a Node.
+fn node_octets(measured: &str) -> f64 {
+    octets(measured, "Node status")
 }
 
 /// Updates of Nodes that all processes receive, per second, with this many processes on a node.
@@ -209,9 +214,10 @@ fn hellos(nodes: u32) -> f64 {
 
 /// What a cluster of N nodes with two routers each causes.
 fn growth(measured: &str) -> String {
+    let slice = octets(measured, "EndpointSlice of 100");
     let octets = node_octets(measured);
     let events = |nodes: u32| node_events(nodes.into(), WATCHERS_PER_NODE);
-    let formulas: [Formula<'_>; 8] = [
+    let formulas: [Formula<'_>; 9] = [
         (
             "updates of Nodes that API servers send, per second",
             "N/300 × (2N + 2)",
@@ -226,6 +232,11 @@ fn growth(measured: &str) -> String {
             "of which one process receives, in KB per second",
             "N/300 × octets of a Node",
             &|nodes| f64::from(nodes) / NODE_STATUS * octets / 1e3,
+        ),
+        (
+            "MB that API servers send for one change of an EndpointSlice of 100 endpoints",
+            "(2N + 1) × octets of the slice",
+            &|nodes| (WATCHERS_PER_NODE * f64::from(nodes) + 1.0) * slice / 1e6,
         ),
         (
             "writes of BGPSessions at rest, per second",
