@@ -1,6 +1,9 @@
 //! Pages of docs/ and manifests that repeat contents of the code: generated with UPDATE_DOCS=1,
 //! otherwise compared.
 
+mod growth;
+mod permissions;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
@@ -24,6 +27,34 @@ fn check(page: &str, expected: &str) {
         found == expected,
         "docs/{page} is not what the code says: run UPDATE_DOCS=1 cargo test -p ferrolb --test docs"
     );
+}
+
+/// A page of which the part between two comments is generated.
+fn check_part(page: &str, name: &str, part: &str) {
+    let text = fs::read_to_string(root().join("docs").join(page)).expect("a page");
+    let [begin, end] = ["begin", "end"].map(|what| format!("<!-- {name}: {what} -->\n"));
+    let places = text
+        .split_once(&begin)
+        .and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
+    let (before, after) = places.unwrap_or_else(|| panic!("docs/{page} has no comments {name}"));
+    check(page, &format!("{before}{begin}\n{part}\n{end}{after}"));
+}
+
+#[test]
+fn security_lists_the_permissions_of_the_manifest() {
+    let manifest = root().join("deploy/manifests/2-rbac.yaml");
+    let manifest = fs::read_to_string(manifest).expect("a manifest");
+    let table = permissions::table(&manifest);
+    assert!(table.lines().count() > 30, "{table}");
+    check_part("security.md", "permissions", &table);
+}
+
+#[test]
+fn scale_has_what_follows_from_the_measurements() {
+    let measured = fs::read_to_string(root().join("docs/benchmarks.md")).expect("a page");
+    for (name, part) in growth::parts(&measured) {
+        check_part("scale.md", name, &part);
+    }
 }
 
 /// The allocator's reasons with the first sentence of their documentation, read from their

@@ -8,6 +8,7 @@
 //! * `cluster`: the daemon with a real API server and up to 10,000 Services, and beside MetalLB.
 //! * `layer2`: failover of addresses beside MetalLB and keepalived.
 //! * `layer2_scale`: layer 2 with many nodes and addresses.
+//! * `scale`: memory, traffic and decisions with up to 5,000 nodes.
 //! * `traffic`: connections that fail or break during a disruption.
 //!
 //! Without xtask a run needs root, `FERROLB_BIN` and the packages of `cargo xtask test lab`:

@@ -243,6 +243,12 @@ impl<'lab> Ferrolb<'lab> {
         socket(self.scratch, &self.name)
     }
 
+    /// Where the process runs.
+    #[must_use]
+    pub fn host(&self) -> &Namespace {
+        &self.host
+    }
+
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -1,5 +1,6 @@
 //! The documentation: every command of every page of docs/ runs as it stands there.
 
+mod facts;
 mod gateway;
 mod networks;
 mod operate;
@@ -42,6 +43,7 @@ const PAGES: &[(&str, fn())] = &[
     ("docs/routers/routeros.md", routers::generated_only),
     ("docs/routers/sonic.md", routers::systems_with_frr_inside),
     ("docs/routers/vyos.md", routers::systems_with_frr_inside),
+    ("docs/security.md", facts::security_and_versions),
     (
         "docs/start/bgp.md",
         start::from_nothing::a_service_works_by_layer_2_and_then_by_bgp,
@@ -56,6 +58,7 @@ const PAGES: &[(&str, fn())] = &[
     ),
     ("docs/ui.md", operate::pages_run_on_a_cluster),
     ("docs/validate.md", operate::pages_run_on_a_cluster),
+    ("docs/versions.md", facts::security_and_versions),
     ("docs/without-a-cluster.md", operate::pages_run_on_hosts),
 ];
 
