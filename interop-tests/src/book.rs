@@ -1,9 +1,9 @@
 //! Pages of the documentation, whose commands a test runs as they stand there.
 //!
-//! Commands are in blocks marked `sh`. A block marked `text` is the output of the commands before
-//! it: each of its lines must be printed, in this order. `…` stands for any text within a line, and
-//! on a line of its own for any lines; other lines may be printed between. Blank space is compared
-//! as one space.
+//! Commands are in blocks marked `sh`, or `sh exit=3` if their exit code is 3 and not 0. A block
+//! marked `text` is the output of the commands before it: each of its lines must be printed, in
+//! this order. `…` stands for any text within a line, and on a line of its own for any lines; other
+//! lines may be printed between. Blank space is compared as one space.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ pub struct Commands {
     pub text: String,
     /// What they print, as the page shows it.
     pub output: Option<String>,
+    /// The exit code.
+    pub exit_code: i32,
     /// The heading above them.
     heading: String,
 }
@@ -168,9 +170,10 @@ impl<'lab> Shell<'lab> {
         let output = bash.output().context("bash")?;
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
-            output.status.success(),
-            "{}:\n{}\n{printed}",
+            output.status.code() == Some(commands.exit_code),
+            "{}, expected {}:\n{}\n{printed}",
             output.status,
+            commands.exit_code,
             commands.text
         );
         if let Some(expected) = &commands.output {
@@ -247,17 +250,22 @@ fn commands(text: &str) -> Result<Vec<Commands>> {
             block.push_str(line.get(indent..).unwrap_or_default());
             block.push('\n');
         }
-        match (language.trim(), found.last_mut()) {
+        let (language, exit_code) = match language.trim().split_once(" exit=") {
+            Some((language, code)) => (language, code.parse().context("exit=")?),
+            None => (language.trim(), 0),
+        };
+        match (language, found.last_mut()) {
             ("sh", _) => found.push(Commands {
                 line: index + 1,
                 text: block,
                 output: None,
+                exit_code,
                 heading: heading.clone(),
             }),
             ("text", Some(commands)) if output_belongs => commands.output = Some(block),
             _ => {}
         }
-        output_belongs = language.trim() == "sh";
+        output_belongs = language == "sh";
     }
     Ok(found)
 }
@@ -325,6 +333,9 @@ mod tests {
             ]
         );
         assert!(commands("```sh\nwithout an end").is_err());
+        let failing = commands("```sh exit=3\none\n```\n").expect("a page");
+        assert_eq!(failing[0].exit_code, 3);
+        assert!(commands("```sh exit=x\none\n```\n").is_err());
     }
 
     #[test]
@@ -356,19 +367,25 @@ mod tests {
         let shell = Shell::new(&folder, || Command::new("bash"))?
             .script("greet", "echo hello, $WHOM")?
             .variable("WHOM", "reader");
-        let run = |text: &str, output: &str| {
+        let run_to = |exit_code: i32, text: &str, output: &str| {
             shell.run(&Commands {
                 line: 1,
                 text: text.to_owned(),
                 output: Some(output.to_owned()),
+                exit_code,
                 heading: String::new(),
             })
         };
+        let run = |text: &str, output: &str| run_to(0, text, output);
         let works = run("greet > file\ncat file", "hello, …");
         let wrong_output = run("greet", "good bye");
         let fails = run("false\necho after", "after");
+        let expected_to_fail = run_to(3, "greet\nexit 3", "hello, reader");
+        let does_not_fail = run_to(3, "greet", "hello, reader");
         fs::remove_dir_all(&folder)?;
         works?;
+        expected_to_fail?;
+        assert!(does_not_fail.is_err());
         assert!(wrong_output.is_err() && fails.is_err());
         Ok(())
     }
