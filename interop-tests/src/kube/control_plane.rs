@@ -305,6 +305,12 @@ impl<'s> ControlPlane<'s> {
         self.namespace.command(program)
     }
 
+    /// Path of the lab's kubectl.
+    #[must_use]
+    pub fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
     /// Runs kubectl as administrator and returns its stdout.
     ///
     /// # Errors
