@@ -111,15 +111,15 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
 
         let begin = Instant::now();
         let allocated = a_killed_leader_is_replaced(&cp, &mut first, &allocated)?;
-        let killed = waited("the leading allocator is killed", begin);
+        publish(DOCUMENT, &[waited("the leading allocator is killed", begin)])?;
         first.start_again()?;
         first.await_ready()?;
         let allocated =
             a_resumed_leader_allocates_no_address_twice(&cp, &mut second, &first, &allocated)?;
         let begin = Instant::now();
         a_stopped_leader_is_replaced_at_once(&cp, &mut first, &allocated)?;
-        let stopped = waited("the leading allocator is stopped: rollout, drain", begin);
-        publish(DOCUMENT, &[killed, stopped])
+        let stopped = "the leading allocator is stopped: rollout, drain";
+        publish(DOCUMENT, &[waited(stopped, begin)])
     });
 }
 
