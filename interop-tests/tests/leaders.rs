@@ -111,7 +111,10 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
 
         let begin = Instant::now();
         let allocated = a_killed_leader_is_replaced(&cp, &mut first, &allocated)?;
-        publish(DOCUMENT, &[waited("the leading allocator is killed", begin)])?;
+        publish(
+            DOCUMENT,
+            &[waited("the leading allocator is killed", begin)],
+        )?;
         first.start_again()?;
         first.await_ready()?;
         let allocated =

@@ -123,8 +123,9 @@ impl<'lab> Lab<'lab> {
         for (pod, backend) in rack.data_path.pods.iter().zip(&rack.data_path.backends) {
             serve(backend, &pod.name)?;
         }
-        // A changed filter is in effect at once, and not after 5 s.
-        rack.router.configure_lines(&["bgp route-map delay-timer 0"])?;
+        // A changed filter is in effect after 1 s instead of 5 s.
+        rack.router
+            .configure_lines(&["bgp route-map delay-timer 1"])?;
         rack.cp.install_ferrolb_crds()?;
         rack.cp.apply(CONFIGURATION)?;
         rack.cp.apply(&service("web", "", ""))?;
