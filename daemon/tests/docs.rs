@@ -83,9 +83,13 @@ fn allocation_reasons() -> Vec<(String, String)> {
 #[test]
 fn reasons() {
     let mut page = String::from(
-        "# Reason codes\n\n`ferrolb plan` prints them with an explanation and a remedy. This page \
-         is generated from\n`daemon/src/core/decide/reason.rs`, `allocator/src/reason.rs` and \
-         `daemon/src/core/decide/owner_reason.rs`.\n\n\
+        "# Reason codes\n\nA code says why something is not announced, or gets no address. \
+         `ferrolb explain` and `ferrolb plan` print it\nwith the object that causes it and a \
+         remedy; `ferrolb status`, the condition `ferrolb.io/Announced` of a Service\nand metrics \
+         name it. From the symptom to the command: \
+         [troubleshooting.md](troubleshooting.md).\n\n\
+         This page is generated from `daemon/src/core/decide/reason.rs`, \
+         `allocator/src/reason.rs` and\n`daemon/src/core/decide/owner_reason.rs`.\n\n\
          ## Whether a node announces a service, and why not\n\n\
          `AddressConflict` of layer 2 is another reason: see the last table.\n\n\
          | code | it means | what to do |\n|---|---|---|\n",

@@ -6,6 +6,7 @@ pub mod bounce;
 pub mod browser;
 pub mod containers;
 pub mod daemon;
+pub mod document;
 pub mod eventually;
 pub mod example;
 pub mod kube;

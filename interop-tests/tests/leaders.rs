@@ -5,10 +5,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ferrolb_interop_tests::document::{Row, publish};
 use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb, Metallb, Nodes, Write};
 use ferrolb_interop_tests::manifest;
 use ferrolb_interop_tests::scenario::scenario;
+
+/// UPDATE_DOCS=1 writes the seconds that new Services wait into it.
+const DOCUMENT: &str = "docs/failures.md";
 
 /// A dead or suspended leader is replaced within this.
 const TAKEOVER: Duration = Duration::from_secs(20);
@@ -105,13 +109,27 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
         create(&cp, "early", 3)?;
         let allocated = await_all(&cp, &BTreeMap::new(), TIMEOUT)?;
 
+        let begin = Instant::now();
         let allocated = a_killed_leader_is_replaced(&cp, &mut first, &allocated)?;
+        publish(
+            DOCUMENT,
+            &[waited("the leading allocator is killed", begin)],
+        )?;
         first.start_again()?;
         first.await_ready()?;
         let allocated =
             a_resumed_leader_allocates_no_address_twice(&cp, &mut second, &first, &allocated)?;
-        a_stopped_leader_is_replaced_at_once(&cp, &mut first, &allocated)
+        let begin = Instant::now();
+        a_stopped_leader_is_replaced_at_once(&cp, &mut first, &allocated)?;
+        let stopped = "the leading allocator is stopped: rollout, drain";
+        publish(DOCUMENT, &[waited(stopped, begin)])
     });
+}
+
+/// The row about an end of the leader: until new Services have addresses.
+fn waited(name: &str, begin: Instant) -> Row {
+    let seconds = begin.elapsed().as_secs_f64();
+    Row::new(name, &[&format!("{seconds:.1} s")])
 }
 
 fn a_killed_leader_is_replaced(

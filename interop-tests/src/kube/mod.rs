@@ -22,6 +22,7 @@ mod object;
 mod rack;
 mod real_node;
 mod traffic;
+mod workloads;
 
 use std::path::{Path, PathBuf};
 

@@ -6,6 +6,7 @@ mod networks;
 mod operate;
 mod routers;
 mod start;
+mod troubleshooting;
 
 use std::collections::BTreeSet;
 
@@ -17,6 +18,10 @@ const PAGES: &[(&str, fn())] = &[
     ("docs/announce.md", operate::pages_run_on_a_cluster),
     ("docs/clouds.md", gateway::clouds_and_gateways),
     ("docs/drain.md", operate::pages_run_on_a_cluster),
+    (
+        "docs/failures.md",
+        troubleshooting::each_symptom_is_shown_by_a_command_and_ends_with_its_remedy,
+    ),
     (
         "docs/from-metallb.md",
         start::metallb::the_reference_of_the_migration_runs_on_metallbs_objects,
@@ -55,6 +60,10 @@ const PAGES: &[(&str, fn())] = &[
     (
         "docs/start/metallb.md",
         start::metallb::a_cluster_moves_from_metallb,
+    ),
+    (
+        "docs/troubleshooting.md",
+        troubleshooting::each_symptom_is_shown_by_a_command_and_ends_with_its_remedy,
     ),
     ("docs/ui.md", operate::pages_run_on_a_cluster),
     ("docs/validate.md", operate::pages_run_on_a_cluster),

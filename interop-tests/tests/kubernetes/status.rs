@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{Metallb, Rack, manifests};
+use ferrolb_interop_tests::kube::{Metallb, Rack};
 use ferrolb_interop_tests::manifest::{self, NAMESPACE, service};
 use ferrolb_interop_tests::process::{Process, ferrolb};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, TOR_IPV4, Topology};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{CLUSTER, secret};
 
@@ -61,7 +61,8 @@ fn status_names_each_trouble_of_a_cluster_and_its_end() {
             printed: RefCell::default(),
         };
         lab.await_finding("NotInstalled", "ferrolb")?;
-        lab.create_workloads()?;
+        let nodes = topology.nodes.iter().map(|node| node.name.as_str());
+        lab.rack.cp.create_workloads(nodes)?;
         lab.await_nothing_wrong()?;
         all_nodes_have_the_routes_that_are_decided_here(&lab)?;
         a_lost_session_is_seen_while_watching(&lab)?;
@@ -145,57 +146,6 @@ impl Lab<'_> {
             Ok(())
         })
     }
-
-    /// The objects of the shipped workloads, and a Pod on each node.
-    fn create_workloads(&self) -> Result<()> {
-        let cp = &self.rack.cp;
-        for file in ["3-allocator.yaml", "4-announcer.yaml"] {
-            cp.apply_path(&manifests().join(file))?;
-        }
-        let set_status = |kind: &str, name: &str, status: Value| {
-            let patch = json!({ "status": status }).to_string();
-            let options = ["--subresource=status", "--type=merge", "-p", &patch];
-            let object = ["patch", kind, name, "-n", NAMESPACE];
-            cp.kubectl(&[&object[..], &options].concat()).map(drop)
-        };
-        let ready = json!({"replicas": 2, "readyReplicas": 2});
-        set_status("deployment", "ferrolb-allocator", ready)?;
-        let scheduled = json!({
-            "desiredNumberScheduled": 2, "currentNumberScheduled": 2, "numberReady": 2,
-            "numberMisscheduled": 0,
-        });
-        set_status("daemonset", "ferrolb-announcer", scheduled)?;
-        for node in &self.rack.topology.nodes {
-            self.create_pod(&node.name)?;
-        }
-        Ok(())
-    }
-
-    fn create_pod(&self, node: &str) -> Result<()> {
-        let name = format!("ferrolb-announcer-{node}");
-        let labels = json!({"app.kubernetes.io/name": "ferrolb"});
-        let pod = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
-            "spec": {
-                "nodeName": node,
-                "terminationGracePeriodSeconds": 0,
-                "containers": [{
-                    "name": "ferrolb", "image": "ferrolb:dev", "args": ["run", "--role=announcer"],
-                }],
-            },
-        });
-        self.rack.cp.apply(&pod.to_string())?;
-        let ready = json!([{"type": "Ready", "status": "True"}]);
-        let patch = json!({"status": {"phase": "Running", "conditions": ready}}).to_string();
-        let options = ["--subresource=status", "--type=merge", "-p", &patch];
-        let object = ["patch", "pod", &name, "-n", NAMESPACE];
-        self.rack
-            .cp
-            .kubectl(&[&object[..], &options].concat())
-            .map(drop)
-    }
 }
 
 /// Whether the answer has a finding with this code and object.
@@ -267,7 +217,7 @@ fn a_node_without_a_pod_is_named(lab: &Lab<'_>) -> Result<()> {
     let pod = ["delete", "pod", "ferrolb-announcer-node2", "-n", NAMESPACE];
     lab.rack.cp.kubectl(&pod)?;
     lab.await_wrong("DaemonMissing", "node2")?;
-    lab.create_pod("node2")?;
+    lab.rack.cp.create_announcer_pod("node2")?;
     lab.await_nothing_wrong()
 }
 

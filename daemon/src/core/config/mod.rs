@@ -246,6 +246,11 @@ impl ConfigObjects {
         self.raw.keys().any(|key| key.kind == kind)
     }
 
+    /// Whether there are objects of an API group.
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.raw.keys().any(|key| key.kind.group() == group)
+    }
+
     /// Marks a kind as unreadable (no CRD, no permission). Known objects stay in use, pools are
     /// frozen.
     pub(crate) fn set_unreadable(&mut self, kind: Kind, message: String) {

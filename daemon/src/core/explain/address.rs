@@ -48,7 +48,7 @@ impl Explainer {
             Some(pool) => Step::ok(Stage::Pool, self.pool_object(pool.name())),
             None => Step::withheld(Stage::Pool, "no pool contains it")
                 .because(Reason::AddressNotInPool.code())
-                .with_command(super::command::get_in(Kind::IpAddressPool, None)),
+                .with_command(super::command::get(&self.index, &[Kind::IpAddressPool])),
         }
     }
 

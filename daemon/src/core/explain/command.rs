@@ -23,11 +23,23 @@ fn edit(index: &Index, object: &ObjectKey) -> String {
     )
 }
 
-/// `kubectl get` of a kind in one or in all namespaces, and in both API groups.
-pub(super) fn get_in(kind: Kind, namespace: Option<&str>) -> String {
-    let kinds: Vec<String> = kind.groups().map(resource).collect();
-    let place = namespace.map_or_else(|| "-A".to_owned(), |name| format!("-n {name}"));
-    format!("kubectl get {} {place}", kinds.join(","))
+/// `kubectl get` of kinds in all namespaces, and in the API groups that are in use: kubectl fails
+/// for a group without CRDs.
+pub(super) fn get(index: &Index, kinds: &[Kind]) -> String {
+    let all = || kinds.iter().flat_map(|kind| kind.groups());
+    let used: Vec<Kind> = all().filter(|kind| index.has_group(kind.group())).collect();
+    let used = if used.is_empty() {
+        all().collect()
+    } else {
+        used
+    };
+    let kinds: Vec<String> = used.into_iter().map(resource).collect();
+    format!("kubectl get {} -A", kinds.join(","))
+}
+
+/// `kubectl get` of the advertisements of both protocols.
+pub(super) fn get_advertisements(index: &Index) -> String {
+    get(index, &[Kind::BgpAdvertisement, Kind::L2Advertisement])
 }
 
 /// The name of a kind for kubectl, with its group: two groups have kinds of one name.
@@ -62,13 +74,13 @@ pub(super) fn of_verdict(
         Reason::NodeExcluded => format!("kubectl label node {node} {EXCLUDE_LABEL}-"),
         Reason::NodeCordoned => format!("kubectl uncordon {node}"),
         Reason::NodeNotSelected | Reason::ServiceNotSelected if stage == Stage::Layer2 => {
-            get_in(Kind::L2Advertisement, None)
+            get(index, &[Kind::L2Advertisement])
         }
         Reason::NodeNotSelected
         | Reason::ServiceNotSelected
         | Reason::PeerNotSelected
         | Reason::TooManyAggregates
-        | Reason::AggregateTooWide => get_in(Kind::BgpAdvertisement, None),
+        | Reason::AggregateTooWide => get(index, &[Kind::BgpAdvertisement]),
         Reason::NoEndpoints
         | Reason::NoLocalEndpoints
         | Reason::NoLocalEndpointsOfSharer
@@ -76,7 +88,7 @@ pub(super) fn of_verdict(
         | Reason::NoCommonNode => format!(
             "kubectl get endpointslices -n {namespace} -l kubernetes.io/service-name={name}"
         ),
-        Reason::NoPeer => get_in(Kind::BgpPeer, None),
+        Reason::NoPeer => get(index, &[Kind::BgpPeer]),
         Reason::PeerRefused | Reason::FamilyNotCarried => {
             let peer = verdict.peer.as_deref()?;
             edit(index, &index.config().peers.get(peer)?.object)
@@ -86,8 +98,8 @@ pub(super) fn of_verdict(
             let addresses = list(service.addresses()).replace(", ", " -e ");
             format!("kubectl get services -A | grep -w -e {addresses}")
         }
-        Reason::AddressNotInPool => get_in(Kind::IpAddressPool, None),
-        Reason::NoAdvertisement => Explainer::advertisements_command(),
+        Reason::AddressNotInPool => get(index, &[Kind::IpAddressPool]),
+        Reason::NoAdvertisement => get_advertisements(index),
         Reason::ForeignLoadBalancerClass | Reason::NoAddress | Reason::Announced => return None,
     })
 }

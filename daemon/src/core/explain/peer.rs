@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::command::get_in;
 use super::groups::{Concerned, Groups, Listed};
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, count};
@@ -131,12 +130,5 @@ impl Explainer {
                 groups.add(&self.index, Stage::Bgp, concerned, verdict);
             }
         }
-    }
-
-    /// The command that lists the advertisements of both protocols.
-    pub(super) fn advertisements_command() -> String {
-        let layer2 = get_in(Kind::L2Advertisement, None);
-        let layer2 = layer2.trim_start_matches("kubectl get ");
-        get_in(Kind::BgpAdvertisement, None).replace(" -A", &format!(",{layer2}"))
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ferrolb_allocator::Pool;
 
 use super::announcements::{routes_of, withheld};
+use super::command::get_advertisements;
 use super::not_found::NotFound;
 use super::{Explainer, Explanation, Stage, Step, count, list};
 use crate::core::allocate::pool_status::assigned;
@@ -151,7 +152,7 @@ impl Explainer {
             let text = format!("no advertisement selects {}", self.pool_object(name));
             return Step::withheld(Stage::Advertisement, text)
                 .because(Reason::NoAdvertisement.code())
-                .with_command(Self::advertisements_command());
+                .with_command(get_advertisements(&self.index));
         }
         Step::ok(Stage::Advertisement, objects)
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ferrolb_allocator::Outcome;
+use ferrolb_allocator::{self as allocation, Outcome};
 
 use super::announcements::Announced;
-use super::command::get_in;
+use super::command::{get, get_advertisements};
 use super::not_found::{NotFound, no_service};
 use super::{Explainer, Explanation, Stage, Step, Verdict, count, list};
 use crate::core::api::{Kind, ObjectKey, ObjectName};
@@ -136,9 +136,15 @@ impl Explainer {
         let ours = outcome.addresses();
         if let Some(reason) = outcome.reason().filter(|_| ours.is_empty()) {
             let text = format!("no address: {reason}");
+            let command = match reason {
+                allocation::Reason::AddressInUse { address, .. } => {
+                    format!("ferrolb explain address {address}")
+                }
+                _ => get(&self.index, &[Kind::IpAddressPool]),
+            };
             return Step::withheld(Stage::Address, text)
                 .because(reason.code())
-                .with_command(get_in(Kind::IpAddressPool, None));
+                .with_command(command);
         }
         if current != ours {
             return not_written(current, ours);
@@ -170,7 +176,7 @@ impl Explainer {
             );
             return Step::withheld(Stage::Address, text)
                 .because(Reason::AddressNotInPool.code())
-                .with_command(get_in(Kind::IpAddressPool, None));
+                .with_command(get(&self.index, &[Kind::IpAddressPool]));
         }
         let text = format!("{}, allocated by another load balancer", list(addresses));
         Step::ok(Stage::Address, text)
@@ -257,7 +263,7 @@ impl Explainer {
             let text = format!("no advertisement selects {}", self.pool_object(pool));
             return Step::withheld(Stage::Advertisement, text)
                 .because(Reason::NoAdvertisement.code())
-                .with_command(Self::advertisements_command());
+                .with_command(get_advertisements(&self.index));
         };
         let names = objects(&others);
         let text = format!("{names}: serviceSelectors does not select this service's labels");

@@ -176,6 +176,11 @@ impl Index {
             .all(|kind| self.listed.contains(kind) || without(kind))
     }
 
+    /// Whether there are objects of an API group.
+    pub(crate) fn has_group(&self, group: &str) -> bool {
+        self.objects.has_group(group)
+    }
+
     /// Whether none of these kinds is refused. A kind that is absent has no objects.
     pub fn is_readable(&self, kinds: &[Kind]) -> bool {
         self.is_synced(kinds) && !kinds.iter().any(|kind| self.objects.is_unreadable(*kind))

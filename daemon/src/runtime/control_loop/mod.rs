@@ -131,6 +131,8 @@ struct Running {
     delayed: Option<(Reason, String)>,
     floors: Floors,
     unannounced: Unannounced,
+    /// When they were last looked at.
+    unannounced_at: Option<Instant>,
 }
 
 impl ControlLoop {
@@ -267,6 +269,7 @@ impl Running {
             delayed: None,
             floors: Floors::default(),
             unannounced: Unannounced::default(),
+            unannounced_at: None,
         }
     }
 

@@ -128,8 +128,8 @@ async fn the_leader_writes_the_status_of_pools() {
     assert_eq!(status.assigned_ipv4 + status.available_ipv4, 256);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_leader_writes_once_that_no_node_announces_a_service() {
+/// The leader of a cluster with a Service that no node announces.
+async fn leader_of_withheld_service() -> Leader {
     let api = json!({
         "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.2", "ports": [{ "port": 80 }] },
         "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } },
@@ -138,7 +138,36 @@ async fn the_leader_writes_once_that_no_node_announces_a_service() {
         object(Kind::Service, "api", api),
         object(Kind::Node, "a", json!({})),
     ];
-    let mut leader = leader(objects).await;
+    leader(objects).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_stood_still_decides_again_before_it_writes_a_condition() {
+    let mut leader = leader_of_withheld_service().await;
+    let (_stop, stopped) = oneshot::channel();
+    let begin = Instant::now();
+    let written = async {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        tokio::time::advance(Duration::from_secs(20)).await;
+        loop {
+            match leader.writes.recv().await {
+                Some(ApiWrite::Condition(_)) => return begin.elapsed(),
+                Some(_) => {}
+                None => panic!("it ended"),
+            }
+        }
+    };
+    let elapsed = tokio::select! {
+        _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
+        elapsed = written => elapsed,
+    };
+    // Not at once after the pause, when another process may lead.
+    assert!(elapsed >= Duration::from_secs(38), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leader_writes_once_that_no_node_announces_a_service() {
+    let mut leader = leader_of_withheld_service().await;
     let (_stop, stopped) = oneshot::channel();
     let written = async {
         let mut warned = None;

@@ -1,5 +1,7 @@
 //! Writes conditions and Events about services that no node announces, as the leader.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Running;
@@ -22,6 +24,10 @@ const READABLE: [Kind; 7] = [
     Kind::FerrolbL2Advertisement,
 ];
 
+/// A process that looked at nothing for longer stood still. What it knows is old, and another one
+/// may lead.
+const STOOD_STILL: Duration = Duration::from_secs(5);
+
 impl Running {
     /// Notes the services that a change affects.
     pub(super) fn check_unannounced(&mut self, dirty: &Dirty) {
@@ -38,8 +44,14 @@ impl Running {
 
     /// Looks at them, and writes what is due.
     pub(super) fn report_unannounced(&mut self, source: &Source) {
+        let now = Instant::now();
+        let before = self.unannounced_at.replace(now);
         if !self.leading || !self.decided {
             return;
+        }
+        if before.is_some_and(|before| now.duration_since(before) > STOOD_STILL) {
+            // A decision must last again before it is written; by then the Lease is known.
+            self.unannounced = Unannounced::default();
         }
         // A list of EndpointSlices that is empty changes no service.
         if !self.unannounced.is_complete() && self.sees_all_announcers() {
@@ -50,8 +62,7 @@ impl Running {
             self.unannounced.note(&self.index, &everything);
         }
         self.unpublished |= self.unannounced.is_due();
-        let now = Instant::now().into_std();
-        for Report { condition, event } in self.unannounced.step(now, &self.index) {
+        for Report { condition, event } in self.unannounced.step(now.into_std(), &self.index) {
             source.writes.send(ApiWrite::Condition(condition));
             let Some(event) = event else {
                 continue;
