@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::core::api::ObjectName;
@@ -38,12 +38,9 @@ pub(crate) enum Sessions {
 impl Sessions {
     /// From objects. Those that can't be read count as missing.
     pub(crate) fn of(objects: &[Value]) -> Self {
-        let statuses = objects.iter().map(|object| object["status"].clone());
-        Self::Known(
-            statuses
-                .filter_map(|status| serde_json::from_value(status).ok())
-                .collect(),
-        )
+        let statuses = objects.iter().map(|object| &object["status"]);
+        let statuses = statuses.filter_map(|status| BgpSessionStatus::deserialize(status).ok());
+        Self::Known(statuses.collect())
     }
 }
 
