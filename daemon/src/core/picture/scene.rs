@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::announcers::Announcers;
 use super::colours::Colours;
 use super::{Drawn, Picture};
-use crate::core::allocate::Allocation;
+use crate::core::allocate::{Allocation, Outcomes};
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::AllSessions;
 use crate::core::decide::layer2::addresses::Layer2Addresses;
@@ -29,6 +29,7 @@ pub(crate) struct Scene {
     index: Index,
     announcers: Announcers,
     layer2: Layer2Addresses,
+    outcomes: Outcomes,
     /// What has changed since the last picture.
     dirty: Dirty,
     source: Source,
@@ -68,6 +69,7 @@ impl Scene {
             unreadable: BTreeMap::new(),
             announcers: Announcers::default(),
             layer2: Layer2Addresses::new(""),
+            outcomes: Outcomes::default(),
             dirty: Dirty {
                 configuration: true,
                 ..Dirty::default()
@@ -130,10 +132,12 @@ impl Scene {
         let index = &self.index;
         self.announcers.update(index, &dirty);
         self.layer2.update(index, &dirty);
-        let outcomes = Allocation::default().decide_all(index).outcomes;
+        if dirty.configuration || !dirty.requests.is_empty() {
+            self.outcomes = Allocation::default().decide_all(index).outcomes;
+        }
         Picture::of(&Drawn {
             index,
-            outcomes: &outcomes,
+            outcomes: &self.outcomes,
             announcers: &self.announcers,
             layer2: &self.layer2,
             sessions: &self.sessions,
