@@ -28,8 +28,8 @@ const ETCD: &str = "http://127.0.0.1:23790";
 const ETCD_PEERS: &str = "http://127.0.0.1:23800";
 /// Token of the test, which has all rights. ferrolb gets tokens of its own ServiceAccounts.
 const ADMIN_TOKEN: &str = "lab-admin";
-/// A ServiceAccount of the namespace `default`, in place of a person: its reads are in the audit log
-/// too.
+/// A ServiceAccount of the namespace `default`, in place of a person: its reads are in the audit
+/// log too.
 const READER: &str = "reader";
 /// Its name as a user.
 const READER_USER: &str = "system:serviceaccount:default:reader";

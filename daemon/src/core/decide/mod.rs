@@ -98,7 +98,8 @@ pub(crate) fn peers_of<'a>(
 /// Decides whether and how a node announces a service. A service that is not of type LoadBalancer
 /// yields an empty decision.
 ///
-/// `node` may differ from the index: a node that is drained decides as if it weren't.
+/// `node` may differ from the index: a node that is drained decides as if it weren't. What the
+/// decision depends on of a node is in [`alike`] too.
 pub(crate) fn decide(
     index: &Index,
     node_name: &str,

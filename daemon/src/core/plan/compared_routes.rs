@@ -1,5 +1,5 @@
-//! The routes of all nodes before and after a change, compared node by node: of large clusters there
-//! are too many to keep.
+//! The routes of all nodes before and after a change, compared node by node: of large clusters
+//! there are too many to keep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -170,8 +170,8 @@ pub(crate) fn allocate(index: &mut Index) -> Outcomes {
     outcomes
 }
 
-/// What [`difference::Difference`] compares: a plan without routes and reasons, which are most of it
-/// in clusters with many nodes, and the objects that they follow from.
+/// What [`difference::Difference`] compares: a plan without routes and reasons, which are most of
+/// it in clusters with many nodes, and the objects that they follow from.
 #[derive(Debug)]
 pub(crate) struct Prediction {
     /// The rest of the plan.

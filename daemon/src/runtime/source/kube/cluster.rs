@@ -72,8 +72,8 @@ impl Cluster {
         self.send(Method::GET, path, None).await
     }
 
-    /// The objects of a list without the history of their fields, with the kind and version that the
-    /// items of a list lack. Empty if the API server doesn't have the kind.
+    /// The objects of a list without the history of their fields, with the kind and version that
+    /// the items of a list lack. Empty if the API server doesn't have the kind.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>> {
         Ok(self.list_if_served(path).await?.unwrap_or_default())
     }
