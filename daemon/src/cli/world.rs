@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use futures::future::{join, try_join_all};
+use futures::future::{join, join_all};
 use serde_json::Value;
 
 use super::block_on;
@@ -264,5 +264,7 @@ pub(super) async fn workloads(cluster: &Cluster) -> Result<Vec<Value>> {
         let path = format!("/apis/apps/v1/{kind}?{OF_FERROLB}");
         cluster.list(&path).await
     });
-    Ok(try_join_all(lists).await?.concat())
+    // Of several errors the first one is reported.
+    let lists: Result<Vec<Vec<Value>>> = join_all(lists).await.into_iter().collect();
+    Ok(lists?.concat())
 }

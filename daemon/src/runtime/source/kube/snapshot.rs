@@ -1,7 +1,7 @@
 //! All objects that ferrolb reads, listed once, for commands that predict or explain.
 
 use anyhow::{Context, Result};
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 
 use super::cluster::{Cluster, Refused};
 use super::list::each_item;
@@ -147,7 +147,8 @@ async fn list(cluster: &Cluster, kind: Kind, namespaces: &[String]) -> Result<Li
         let path = path_of_kind(kind, place);
         cluster.list_text(&path).await
     });
-    let texts = try_join_all(texts).await?.into_iter();
-    let texts = texts.flatten().collect();
+    // Of several errors the first one is reported.
+    let texts: Result<Vec<Option<String>>> = join_all(texts).await.into_iter().collect();
+    let texts = texts?.into_iter().flatten().collect();
     Ok(List { kind, texts })
 }
