@@ -6,14 +6,64 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
-use super::difference::{Effect, FlowDifference, RouteDifference, changed_attributes};
 use super::flows::moved_share;
-use super::planned_route;
+use super::{PlannedRoute, planned_route};
 use crate::core::decide::node_routes::{NodeRoutes, RouteKey};
 use crate::core::decide::peer_config::next_hop;
 use crate::core::index::Index;
 use crate::core::model::Family;
+
+/// How a route differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Effect {
+    /// The node announces it.
+    Announced,
+    /// The node withdraws it.
+    Withdrawn,
+    /// The node announces it with other attributes.
+    Changed,
+}
+
+/// A route of a node to a BGPPeer that differs.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct RouteDifference {
+    /// How.
+    pub effect: Effect,
+    /// The node.
+    pub node: String,
+    /// The BGPPeer.
+    pub peer: String,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The attributes that differ, with their values before and after.
+    pub attributes: Vec<String>,
+    /// Whether the node announces the prefix after the change, to this or another BGPPeer.
+    #[serde(skip)]
+    pub still_announced: bool,
+}
+
+/// The nodes over which a router balances a prefix.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FlowDifference {
+    /// The BGPPeer.
+    pub peer: String,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The number of nodes before.
+    pub nodes_before: usize,
+    /// The number of nodes after.
+    pub nodes_after: usize,
+    /// The least share of flows that reach another node, in percent: those of nodes that are gone.
+    /// Routers with resilient hashing move no others.
+    pub moved_at_least: u8,
+    /// The share with hash thresholds of equal size (RFC 2992), in percent. Routers without
+    /// resilient hashing move about as many.
+    pub moved_by_rehash: u8,
+}
 
 /// What differs.
 #[derive(Debug, Default)]
@@ -184,4 +234,51 @@ fn flows(names: &[&str], balanced: Balanced) -> Vec<FlowDifference> {
             })
         });
     differing.collect()
+}
+
+/// The attributes that differ, with their values before and after.
+fn changed_attributes(before: &PlannedRoute, after: &PlannedRoute) -> Vec<String> {
+    let all = [before, after].map(attributes);
+    let [was, is] = all;
+    let changed = was.into_iter().zip(is).filter(|(was, is)| was != is);
+    changed
+        .map(|((name, was), (_, is))| format!("{name} {was} to {is}"))
+        .collect()
+}
+
+fn attributes(route: &PlannedRoute) -> [(&'static str, String); 8] {
+    let optional = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let list = |values: &[String]| {
+        if values.is_empty() {
+            "none".to_owned()
+        } else {
+            values.join(" ")
+        }
+    };
+    let PlannedRoute {
+        node: _,
+        peer: _,
+        prefix: _,
+        next_hop,
+        communities,
+        large_communities,
+        extended_communities,
+        atomic_aggregate,
+        med,
+        prepend,
+        local_pref,
+    } = route;
+    [
+        ("next hop", optional(next_hop.map(|hop| hop.to_string()))),
+        ("communities", list(communities)),
+        ("large communities", list(large_communities)),
+        ("extended communities", list(extended_communities)),
+        ("ATOMIC_AGGREGATE", atomic_aggregate.to_string()),
+        ("MED", optional(med.map(|med| med.to_string()))),
+        ("prepend", prepend.to_string()),
+        (
+            "LOCAL_PREF",
+            optional(local_pref.map(|value| value.to_string())),
+        ),
+    ]
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::Serialize;
 
+pub(crate) use super::compared_routes::{Effect, FlowDifference, RouteDifference};
+
 use super::compared_routes::ComparedRoutes;
-use super::{Plan, PlanError, PlannedRoute, Prediction};
+use super::{Plan, PlanError, Prediction};
 
 /// What a change does. Programs read it as JSON: field names must not change.
 #[derive(Debug, Default, Serialize)]
@@ -38,56 +39,6 @@ pub(crate) struct AddressDifference {
     pub before: Vec<IpAddr>,
     /// Its addresses after.
     pub after: Vec<IpAddr>,
-}
-
-/// How a route differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Effect {
-    /// The node announces it.
-    Announced,
-    /// The node withdraws it.
-    Withdrawn,
-    /// The node announces it with other attributes.
-    Changed,
-}
-
-/// A route of a node to a BGPPeer that differs.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct RouteDifference {
-    /// How.
-    pub effect: Effect,
-    /// The node.
-    pub node: String,
-    /// The BGPPeer.
-    pub peer: String,
-    /// The prefix.
-    pub prefix: IpNet,
-    /// The attributes that differ, with their values before and after.
-    pub attributes: Vec<String>,
-    /// Whether the node announces the prefix after the change, to this or another BGPPeer.
-    #[serde(skip)]
-    pub still_announced: bool,
-}
-
-/// The nodes over which a router balances a prefix.
-#[derive(Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct FlowDifference {
-    /// The BGPPeer.
-    pub peer: String,
-    /// The prefix.
-    pub prefix: IpNet,
-    /// The number of nodes before.
-    pub nodes_before: usize,
-    /// The number of nodes after.
-    pub nodes_after: usize,
-    /// The least share of flows that reach another node, in percent: those of nodes that are gone.
-    /// Routers with resilient hashing move no others.
-    pub moved_at_least: u8,
-    /// The share with hash thresholds of equal size (RFC 2992), in percent. Routers without
-    /// resilient hashing move about as many.
-    pub moved_by_rehash: u8,
 }
 
 /// The nodes that may announce an address by layer 2.
@@ -170,53 +121,6 @@ fn addresses(before: &Plan, after: &Plan) -> Vec<AddressDifference> {
         after: Vec::new(),
     }));
     differences
-}
-
-/// The attributes that differ, with their values before and after.
-pub(super) fn changed_attributes(before: &PlannedRoute, after: &PlannedRoute) -> Vec<String> {
-    let all = [before, after].map(attributes);
-    let [was, is] = all;
-    let changed = was.into_iter().zip(is).filter(|(was, is)| was != is);
-    changed
-        .map(|((name, was), (_, is))| format!("{name} {was} to {is}"))
-        .collect()
-}
-
-fn attributes(route: &PlannedRoute) -> [(&'static str, String); 8] {
-    let optional = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-    let list = |values: &[String]| {
-        if values.is_empty() {
-            "none".to_owned()
-        } else {
-            values.join(" ")
-        }
-    };
-    let PlannedRoute {
-        node: _,
-        peer: _,
-        prefix: _,
-        next_hop,
-        communities,
-        large_communities,
-        extended_communities,
-        atomic_aggregate,
-        med,
-        prepend,
-        local_pref,
-    } = route;
-    [
-        ("next hop", optional(next_hop.map(|hop| hop.to_string()))),
-        ("communities", list(communities)),
-        ("large communities", list(large_communities)),
-        ("extended communities", list(extended_communities)),
-        ("ATOMIC_AGGREGATE", atomic_aggregate.to_string()),
-        ("MED", optional(med.map(|med| med.to_string()))),
-        ("prepend", prepend.to_string()),
-        (
-            "LOCAL_PREF",
-            optional(local_pref.map(|value| value.to_string())),
-        ),
-    ]
 }
 
 fn layer2(before: &Plan, after: &Plan) -> Vec<Layer2Difference> {
