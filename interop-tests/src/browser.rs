@@ -173,6 +173,16 @@ impl Browser {
         }
     }
 
+    /// Runs a script in each page that is opened from now on, before the page's own.
+    ///
+    /// # Errors
+    /// The browser refuses.
+    pub fn run_in_each_page(&mut self, script: &str) -> Result<()> {
+        let source = json!({ "source": script });
+        self.call("Page.addScriptToEvaluateOnNewDocument", source)?;
+        Ok(())
+    }
+
     /// Opens an address.
     ///
     /// # Errors

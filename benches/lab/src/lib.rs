@@ -6,6 +6,7 @@
 //!
 //! * `bgp`: ferrolb's engine beside BIRD, FRR, GoBGP, ExaBGP and OpenBGPD.
 //! * `cluster`: the daemon with a real API server and up to 10,000 Services, and beside MetalLB.
+//! * `laptop`: commands about a whole cluster, and the page of `ferrolb ui`.
 //! * `layer2`: failover of addresses beside MetalLB and keepalived.
 //! * `layer2_scale`: layer 2 with many nodes and addresses.
 //! * `scale`: memory, traffic and decisions with up to 5,000 nodes.

@@ -161,7 +161,7 @@ async fn names_in_cluster(world: &WorldArgs, wanted: Names) -> Result<BTreeSet<S
     let cluster = Cluster::connect_to(kubeconfig, context).await?;
     let snapshot = Snapshot::read(&cluster, wanted.kinds(), &world.config_namespace).await?;
     let mut names = BTreeSet::new();
-    for change in snapshot.changes {
+    for change in snapshot.into_changes()? {
         if let Change::Reset(_, objects) = change {
             let objects = objects.into_iter().filter(|(key, object)| {
                 let spec = object.body.get("spec");

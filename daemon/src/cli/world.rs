@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use futures::future::{join, join_all};
 use serde_json::Value;
 
 use super::block_on;
@@ -13,7 +14,6 @@ use crate::core::api::{Kind, bgp_session};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::explain::{Explainer, Observed};
 use crate::core::index::Index;
-use crate::core::index::change::Change;
 use crate::core::owners::owners;
 use crate::core::plan::fill;
 use crate::runtime::source::kube::{Cluster, Snapshot};
@@ -57,8 +57,8 @@ pub(super) struct Objects {
 /// What was read of a cluster.
 pub(super) struct LiveCluster {
     cluster: Cluster,
-    /// The objects, as an index takes them.
-    pub changes: Vec<Change>,
+    /// The objects.
+    pub snapshot: Snapshot,
     /// The arguments of ferrolb's workloads that decisions depend on.
     pub flags: BTreeSet<String>,
     /// What could not be read, so that the answer may be incomplete.
@@ -106,7 +106,7 @@ impl WorldArgs {
             &self.config_namespace,
         ))?;
         Ok(Objects {
-            index: fill(index_with(&live.flags), live.changes),
+            index: live.snapshot.fill(index_with(&live.flags))?,
             unseen: live.unseen,
         })
     }
@@ -149,7 +149,7 @@ impl WorldArgs {
         let kubeconfig = self.kubeconfig.as_deref();
         let context = self.context.as_deref();
         let live = LiveCluster::read(kubeconfig, context, &self.config_namespace).await?;
-        let index = fill(index_with(&live.flags), live.changes);
+        let index = live.snapshot.fill(index_with(&live.flags))?;
         let mut unseen = live.unseen;
         let observed = observed(&live.cluster, &index, &mut unseen).await;
         Ok(World {
@@ -170,7 +170,13 @@ impl LiveCluster {
         namespaces: &[String],
     ) -> Result<Self> {
         let cluster = Cluster::connect_to(kubeconfig, context).await?;
-        let snapshot = Snapshot::without_secrets(&cluster, namespaces).await?;
+        let mut of_workloads = Vec::new();
+        let (snapshot, flags) = join(
+            Snapshot::without_secrets(&cluster, namespaces),
+            flags_of(&cluster, &mut of_workloads),
+        )
+        .await;
+        let snapshot = snapshot?;
         let mut unseen: Vec<String> = snapshot
             .unreadable
             .iter()
@@ -179,10 +185,10 @@ impl LiveCluster {
                 format!("{name}: {message}; the {role} of ferrolb may list them")
             })
             .collect();
-        let flags = flags_of(&cluster, &mut unseen).await;
+        unseen.extend(of_workloads);
         Ok(Self {
             cluster,
-            changes: snapshot.changes,
+            snapshot,
             flags,
             unseen,
         })
@@ -226,23 +232,23 @@ async fn observed(cluster: &Cluster, index: &Index, unseen: &mut Vec<String>) ->
     }
     if !index.config().layer2_advertisements.is_empty() {
         // Only clusters with --metallb-status or MetalLB have them.
-        let statuses = cluster.get(LAYER2_STATUSES).await.unwrap_or_else(|error| {
+        let statuses = cluster.list(LAYER2_STATUSES).await.unwrap_or_else(|error| {
             unseen.push(format!("the owners (ServiceL2Statuses): {error:#}"));
-            None
+            Vec::new()
         });
         let events = listed(cluster, LAYER2_EVENTS).await.unwrap_or_else(|why| {
             unseen.push(format!("the owners (Events of Services): {why}"));
             Vec::new()
         });
-        observed.set_owners(owners(&events, &items(statuses)));
+        observed.set_owners(owners(&events, &statuses));
     }
     observed
 }
 
 /// The objects at a path, or why they can't be seen.
 async fn listed(cluster: &Cluster, path: &str) -> std::result::Result<Vec<Value>, String> {
-    match cluster.get(path).await {
-        Ok(Some(list)) => Ok(items(Some(list))),
+    match cluster.list_if_served(path).await {
+        Ok(Some(objects)) => Ok(objects),
         Ok(None) => Err(
             "the API server does not have the kind; install it: ferrolb crds | \
                          kubectl apply -f -"
@@ -252,22 +258,13 @@ async fn listed(cluster: &Cluster, path: &str) -> std::result::Result<Vec<Value>
     }
 }
 
-fn items(list: Option<Value>) -> Vec<Value> {
-    match list {
-        Some(mut list) => list["items"]
-            .as_array_mut()
-            .map(std::mem::take)
-            .unwrap_or_default(),
-        None => Vec::new(),
-    }
-}
-
 /// The Deployments and DaemonSets of ferrolb.
 pub(super) async fn workloads(cluster: &Cluster) -> Result<Vec<Value>> {
-    let mut workloads = Vec::new();
-    for kind in ["deployments", "daemonsets"] {
+    let lists = ["deployments", "daemonsets"].map(|kind| async move {
         let path = format!("/apis/apps/v1/{kind}?{OF_FERROLB}");
-        workloads.extend(cluster.list(&path).await?);
-    }
-    Ok(workloads)
+        cluster.list(&path).await
+    });
+    // Of several errors the first one is reported.
+    let lists: Result<Vec<Vec<Value>>> = join_all(lists).await.into_iter().collect();
+    Ok(lists?.concat())
 }

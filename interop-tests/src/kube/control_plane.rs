@@ -28,6 +28,11 @@ const ETCD: &str = "http://127.0.0.1:23790";
 const ETCD_PEERS: &str = "http://127.0.0.1:23800";
 /// Token of the test, which has all rights. ferrolb gets tokens of its own ServiceAccounts.
 const ADMIN_TOKEN: &str = "lab-admin";
+/// A ServiceAccount of the namespace `default`, in place of a person: its reads are in the audit
+/// log too.
+const READER: &str = "reader";
+/// Its name as a user.
+const READER_USER: &str = "system:serviceaccount:default:reader";
 /// ClusterIPs of both families.
 const SERVICE_RANGE: &str = "10.96.0.0/16,fd00:96::/112";
 /// Starting takes about 3 s on an idle machine and far longer on a loaded one.
@@ -92,7 +97,7 @@ impl Member {
     }
 }
 
-/// A write request in the API server's audit log.
+/// A request in the API server's audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// Its user: `system:serviceaccount:NAMESPACE:NAME`, `system:anonymous`, …
@@ -319,6 +324,12 @@ impl<'s> ControlPlane<'s> {
         self.kubectl_as(&self.admin_kubeconfig(), arguments)
     }
 
+    /// The path of kubectl.
+    #[must_use]
+    pub fn kubectl_path(&self) -> &Path {
+        &self.kubectl
+    }
+
     /// Runs kubectl with this kubeconfig.
     ///
     /// # Errors
@@ -395,6 +406,35 @@ impl<'s> ControlPlane<'s> {
     /// # Errors
     /// When the audit log can't be read.
     pub fn writes(&self) -> Result<Vec<Write>> {
+        let mut requests = self.audit_log()?;
+        requests.retain(|request| request.user != READER_USER);
+        Ok(requests)
+    }
+
+    /// Creates a user with the permissions of ferrolb's ClusterRole `ferrolb-viewer`. Returns the
+    /// kubeconfig. [`ControlPlane::reads`] has the requests of this user.
+    ///
+    /// # Errors
+    /// When ferrolb's RBAC is not installed, or the user exists.
+    pub fn reader_kubeconfig(&self) -> Result<PathBuf> {
+        self.kubectl(&["create", "serviceaccount", READER, "-n", "default"])?;
+        let account = format!("--serviceaccount=default:{READER}");
+        let role = "--clusterrole=ferrolb-viewer";
+        self.kubectl(&["create", "clusterrolebinding", READER, role, &account])?;
+        self.service_account_kubeconfig("default", READER)
+    }
+
+    /// All requests so far of the user of [`ControlPlane::reader_kubeconfig`], oldest first.
+    ///
+    /// # Errors
+    /// When the audit log can't be read.
+    pub fn reads(&self) -> Result<Vec<Write>> {
+        let mut requests = self.audit_log()?;
+        requests.retain(|request| request.user == READER_USER);
+        Ok(requests)
+    }
+
+    fn audit_log(&self) -> Result<Vec<Write>> {
         let path = self.folder.join("audit.json");
         let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         // The last line may be incomplete, or truncated when the server was killed.
@@ -428,6 +468,7 @@ fn write_inputs(folder: &Path) -> Result<()> {
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
         "rules": [
+            {"level": "Metadata", "users": [READER_USER]},
             {"level": "None", "verbs": ["get", "list", "watch"]},
             // The lab's kubectl and the controllers.
             {"level": "None", "userGroups": ["system:masters"]},

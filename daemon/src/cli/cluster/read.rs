@@ -8,7 +8,6 @@ use crate::cli::workload_flags::{common_flags, index_with};
 use crate::cli::world::{OF_FERROLB, Objects, WorldArgs, workloads};
 use crate::core::index::Index;
 use crate::core::overview::{Overview, of_cluster, of_manifests};
-use crate::core::plan::fill;
 use crate::runtime::source::kube::{Cluster, Snapshot, StatusSnapshot};
 
 /// The role that permits to read all of it.
@@ -76,7 +75,7 @@ impl<'a> Reader<'a> {
             unseen.push(format!("everything: {VIEWER}"));
         }
         let flags = common_flags(&status.workloads);
-        let index = fill(index_with(&flags), snapshot.changes);
+        let index = snapshot.fill(index_with(&flags))?;
         let now = Timestamp::now();
         let overview = of_cluster(&index, &status.observed, now);
         Ok(Seen {

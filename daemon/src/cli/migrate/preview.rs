@@ -41,7 +41,7 @@ impl Preview {
         if let Some((kind, message)) = snapshot.unreadable.first() {
             bail!("can't list {}: {message}", kind.full_name());
         }
-        let plan = plan(index, snapshot.changes);
+        let plan = plan(index, snapshot.into_changes()?);
         let now = addresses(cluster).await?;
         let announced = announced_by_metallb(cluster, namespace).await?;
         Ok(Self::compare(plan, &now, &announced))

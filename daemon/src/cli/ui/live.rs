@@ -26,8 +26,11 @@ use crate::runtime::source::stamp::Stamp;
 const IDLE: Duration = Duration::from_secs(30);
 /// Interval of the look at the files.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Changes of a cluster within this time are shown together.
-const GATHER: Duration = Duration::from_millis(200);
+/// Minimum time from one picture of a cluster to the next.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Changes that belong together, such as those of a Service and of its endpoints, come within this
+/// time.
+const GATHER: Duration = Duration::from_millis(20);
 /// The picture of a cluster is incomplete until each kind is listed or refused. After this time it
 /// is shown anyway.
 const COMPLETE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -225,16 +228,17 @@ impl Live {
         namespaces: &[String],
     ) -> Result<()> {
         let cluster = Cluster::connect_to(kubeconfig, context).await?;
-        let mut unseen = Vec::new();
-        let flags = flags_of(&cluster, &mut unseen).await;
-        let empty: EmptyIndex = Arc::new(move || index_with(&flags));
         let Observed {
             mut events,
             mut sessions,
         } = observe(kubeconfig, context, namespaces).await?;
+        let mut unseen = Vec::new();
+        let flags = flags_of(&cluster, &mut unseen).await;
+        let empty: EmptyIndex = Arc::new(move || index_with(&flags));
         *self.scene() = Some(Scene::of_cluster(empty));
         let begun = Instant::now();
         let mut complete = false;
+        let mut next = begun;
         loop {
             let mut batch = Vec::new();
             tokio::select! {
@@ -245,7 +249,7 @@ impl Live {
                 changed = sessions.changed() => changed?,
                 () = sleep(COMPLETE_TIMEOUT), if !complete => {}
             }
-            let until = Instant::now() + GATHER;
+            let until = next.max(Instant::now() + GATHER);
             while let Ok(Some(event)) = timeout_at(until, events.recv()).await {
                 batch.push(event);
             }
@@ -254,6 +258,9 @@ impl Live {
             let (live, unseen) = (self.clone(), unseen.clone());
             let show = move || live.show_cluster(batch, &states, complete, late, unseen);
             complete = spawn_blocking(show).await?;
+            if complete {
+                next = Instant::now() + INTERVAL;
+            }
         }
     }
 
@@ -272,11 +279,10 @@ impl Live {
             return was_complete;
         };
         let mut differs = scene.set_sessions(sessions);
-        for event in batch {
-            if let Event::Change(change) = event {
-                differs |= scene.apply(change);
-            }
-        }
+        differs |= scene.apply(batch.into_iter().filter_map(|event| match event {
+            Event::Change(change) => Some(change),
+            _ => None,
+        }));
         let kinds: Vec<Kind> = observed_kinds().collect();
         let complete = scene.is_complete(&kinds);
         differs |= complete != was_complete;

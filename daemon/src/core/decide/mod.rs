@@ -3,6 +3,7 @@
 //! [`crate::core::decide::node_routes`] combines the decisions of all services.
 
 pub(crate) mod aggregates;
+pub(crate) mod alike;
 pub(crate) mod digest;
 pub(crate) mod discards;
 pub(crate) mod floor;
@@ -97,7 +98,8 @@ pub(crate) fn peers_of<'a>(
 /// Decides whether and how a node announces a service. A service that is not of type LoadBalancer
 /// yields an empty decision.
 ///
-/// `node` may differ from the index: a node that is drained decides as if it weren't.
+/// `node` may differ from the index: a node that is drained decides as if it weren't. What the
+/// decision depends on of a node is in [`alike`] too.
 pub(crate) fn decide(
     index: &Index,
     node_name: &str,
@@ -267,10 +269,10 @@ fn deliverable_addresses(
     all: &[IpAddr],
 ) -> (Vec<IpAddr>, Option<(Reason, Detail)>) {
     let reached = |address: &IpAddr| {
-        let endpoints = index.endpoints(&service.name, Family::of(*address));
+        let family = Family::of(*address);
         match service.traffic_policy {
-            TrafficPolicy::Cluster => endpoints.healthy > 0,
-            TrafficPolicy::Local => endpoints.nodes.contains_key(node_name),
+            TrafficPolicy::Cluster => index.has_endpoints(&service.name, family),
+            TrafficPolicy::Local => index.has_endpoints_on(&service.name, family, node_name),
         }
     };
     let (mut addresses, others): (Vec<IpAddr>, Vec<IpAddr>) =
@@ -300,8 +302,9 @@ fn remove_undeliverable_shared(
     addresses.retain(|address| {
         let mut sharers = index.services_with_address(*address);
         let sharer = sharers.find(|sharer| {
-            let endpoints = || index.endpoints(&sharer.name, Family::of(*address));
-            service.shares_local_with(sharer) && !endpoints().nodes.contains_key(node_name)
+            let family = Family::of(*address);
+            service.shares_local_with(sharer)
+                && !index.has_endpoints_on(&sharer.name, family, node_name)
         });
         if let Some(sharer) = sharer {
             let detail = format!("{address}, {}", sharer.name);

@@ -149,6 +149,13 @@ fn unreadable_pool<'a>(config: &Config, service: &'a Service, position: usize) -
 }
 
 fn check_no_conflict(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {
+    let is_shared = |address: &IpAddr| {
+        let users = index.services_with_address(*address);
+        users.filter(|user| user.is_ours()).nth(1).is_some()
+    };
+    if !service.addresses().iter().any(is_shared) {
+        return Ok(());
+    }
     let users: BTreeMap<_, _> = service
         .addresses()
         .iter()
@@ -156,9 +163,6 @@ fn check_no_conflict(index: &Index, service: &Service) -> Result<(), (Reason, De
         .filter(|user| user.is_ours())
         .map(|user| (&user.name, &user.request))
         .collect();
-    if users.len() < 2 {
-        return Ok(());
-    }
     let conflicts = ferrolb_allocator::conflicts(users.into_values());
     match conflicts
         .get(&service.request.service)

@@ -8,6 +8,7 @@ use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 
 /// A change that a source delivers.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub enum Change {
     /// An object was created or changed.
     Apply(ObjectKey, RawObject),

@@ -29,7 +29,7 @@ use crate::core::config::local_pref_conflicts::LocalPrefConflicts;
 use crate::core::config::{CompileContext, Config, ConfigObjects};
 use crate::core::hash::fnv1a;
 use crate::core::index::change::{Change, StatusWrite};
-use crate::core::model::{Family, Labels, Node, Service, Slice, networks};
+use crate::core::model::{Family, HealthyEndpoint, Labels, Node, Service, Slice, networks};
 use crate::core::panic_context::PanicContext;
 
 /// The models of all objects, and the compiled configuration.
@@ -131,15 +131,30 @@ impl Index {
 
     /// Applies a change. Returns what must be decided again.
     pub fn apply(&mut self, change: Change) -> Dirty {
-        let dirty = match change {
+        let dirty = self.apply_part(change);
+        self.finish_change(dirty)
+    }
+
+    /// Applies all changes that `deliver` passes to its argument as one: what depends on many
+    /// objects is computed once. Returns what must be decided again, and the result of `deliver`.
+    pub fn apply_all<T>(
+        &mut self,
+        deliver: impl FnOnce(&mut dyn FnMut(Change)) -> T,
+    ) -> (Dirty, T) {
+        let mut dirty = Dirty::default();
+        let delivered = deliver(&mut |change| dirty.merge(self.apply_part(change)));
+        (self.finish_change(dirty), delivered)
+    }
+
+    fn apply_part(&mut self, change: Change) -> Dirty {
+        match change {
             Change::Apply(key, raw) => self.apply_object(key, raw),
             Change::Delete(key) => self.delete(&key),
             Change::Reset(kind, objects) => self.reset(kind, objects),
             Change::Listed(kind, present) => self.listed(kind, &present),
             Change::Unreadable(kind, message) => self.set_unreadable(kind, message),
             Change::Absent(kind, message) => self.set_absent(kind, message),
-        };
-        self.finish_change(dirty)
+        }
     }
 
     /// Updates what depends on many objects, once for all parts of a change.
@@ -258,10 +273,8 @@ impl Index {
     /// moves to another slice is in both for a short time: it counts once, as ready if it is ready
     /// in one of them.
     pub fn endpoints(&self, service: &ObjectName, family: Family) -> Endpoints {
-        let names = self.slices_of.get(service).into_iter().flatten();
-        let slices = names.filter_map(|name| self.slices.get(name));
         let mut unique: BTreeMap<IpAddr, (Option<&str>, bool)> = BTreeMap::new();
-        for endpoint in slices.flat_map(|slice| slice.of_family(family)) {
+        for endpoint in self.healthy(service, family) {
             let (node, ready) = unique.entry(endpoint.address).or_default();
             *node = node.or(endpoint.node.as_deref());
             *ready |= endpoint.ready;
@@ -274,6 +287,34 @@ impl Index {
             }
         }
         endpoints
+    }
+
+    /// Whether a service has healthy endpoints in one family.
+    pub fn has_endpoints(&self, service: &ObjectName, family: Family) -> bool {
+        self.healthy(service, family).next().is_some()
+    }
+
+    /// Whether [`Self::endpoints`] has some on a node.
+    pub fn has_endpoints_on(&self, service: &ObjectName, family: Family, node: &str) -> bool {
+        let mut here = self.healthy(service, family).enumerate();
+        here.any(|(place, endpoint)| {
+            // An address in several slices is on the node that the first of them names.
+            let named_before =
+                |other: &HealthyEndpoint| other.address == endpoint.address && other.node.is_some();
+            endpoint.node.as_deref() == Some(node)
+                && !self.healthy(service, family).take(place).any(named_before)
+        })
+    }
+
+    /// The healthy endpoints in all slices of a service, in one family.
+    fn healthy(
+        &self,
+        service: &ObjectName,
+        family: Family,
+    ) -> impl Iterator<Item = &HealthyEndpoint> {
+        let names = self.slices_of.get(service).into_iter().flatten();
+        let slices = names.filter_map(|name| self.slices.get(name));
+        slices.flat_map(move |slice| slice.of_family(family))
     }
 
     /// Finds conflicting advertisements again.
@@ -526,4 +567,4 @@ impl Index {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 pub(crate) use self::announced_condition::{
     ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite,
 };
-pub(crate) use self::endpoint_slice::Slice;
+pub(crate) use self::endpoint_slice::{HealthyEndpoint, Slice};
 pub(crate) use self::node::Node;
 pub(crate) use self::node_event::NodeEvent;
 pub(crate) use self::service::{Service, TrafficPolicy};

@@ -5,6 +5,7 @@
 //! nodes have published.
 
 mod components;
+mod expected_routes;
 mod layer2;
 pub(crate) mod observed;
 mod pools;
@@ -21,13 +22,14 @@ pub(crate) use self::observed::Observed;
 pub(crate) use self::pools::PoolLine;
 pub(crate) use self::sessions::SessionLine;
 
+use self::expected_routes::ExpectedRoutes;
 use self::observed::Workload;
 use self::services::{Announcements, ServiceCounts};
 use self::sessions::Expected;
 use super::allocate::{Allocation, Outcomes};
 use super::config::Severity;
+use super::decide::alike::{AlikeNodes, Precision};
 use super::decide::layer2::addresses::Layer2Addresses;
-use super::decide::node_routes::NodeRoutes;
 use super::index::Index;
 use super::plan::allocate;
 
@@ -215,13 +217,18 @@ fn overview(
         now,
     };
     let mut findings = Findings::default();
+    let alike = AlikeNodes::of(index, Precision::Attributes);
     let mut expected = Expected::of(&view);
     let mut announcements = Announcements::of(&view);
-    for node in index.nodes().keys() {
-        let routes = NodeRoutes::of(index, node.clone());
-        expected.add_routes(&routes);
-        announcements.add(&routes, &expected);
+    let mut routes = ExpectedRoutes::new(index, &alike);
+    for service in index.services() {
+        alike.decide(index, service, |decision, nodes| {
+            routes.add(decision, nodes);
+            let names = nodes.iter().filter_map(|node| alike.names().get(*node));
+            announcements.add(&service.name, decision, names, &expected);
+        });
     }
+    expected.set_routes(alike.names(), routes.finish());
     let sessions = expected.lines(&view, &mut findings);
     let services = announcements.finish(&view, &mut findings);
     let pools = pools::lines(&view, &mut findings);

@@ -8,8 +8,7 @@ use serde::Serialize;
 use super::sessions::Expected;
 use super::{Code, Findings, View};
 use crate::core::api::ObjectName;
-use crate::core::decide::Reason;
-use crate::core::decide::node_routes::NodeRoutes;
+use crate::core::decide::{Decision, Reason};
 use crate::core::model::Service;
 
 /// How many Services of type LoadBalancer there are.
@@ -65,23 +64,30 @@ impl Announcements {
         Self(services.collect())
     }
 
-    /// Adds the decisions of a node.
-    pub(super) fn add(&mut self, routes: &NodeRoutes, expected: &Expected<'_>) {
-        let node = routes.node();
-        for (service, decision) in routes.decisions() {
-            let Some(found) = self.0.get_mut(service) else {
-                continue;
-            };
-            let contributions = || decision.contributions.iter();
-            let mut offers = contributions().flat_map(|one| one.offers.iter());
-            found.by_bgp |= contributions().next().is_some();
-            found.over_session =
-                found.over_session || offers.any(|(peer, _)| expected.is_established(node, peer));
-            let verdicts = decision.verdicts.iter();
-            let everywhere = verdicts.filter(|verdict| verdict.reason != Reason::Announced);
-            for verdict in everywhere {
-                *found.reasons.entry(verdict.reason).or_default() += 1;
-            }
+    /// Adds what nodes decided about a service.
+    pub(super) fn add<'n>(
+        &mut self,
+        service: &ObjectName,
+        decision: &Decision,
+        nodes: impl Iterator<Item = &'n String> + Clone,
+        expected: &Expected<'_>,
+    ) {
+        let Some(found) = self.0.get_mut(service) else {
+            return;
+        };
+        let contributions = decision.contributions.iter();
+        let mut offers = contributions.flat_map(|one| one.offers.iter());
+        let count = nodes.clone().count();
+        let is_established = |peer| {
+            let mut nodes = nodes.clone();
+            nodes.any(|node| expected.is_established(node, peer))
+        };
+        found.by_bgp |= !decision.contributions.is_empty();
+        found.over_session = found.over_session || offers.any(|(peer, _)| is_established(peer));
+        let verdicts = decision.verdicts.iter();
+        let withheld = verdicts.filter(|verdict| verdict.reason != Reason::Announced);
+        for verdict in withheld {
+            *found.reasons.entry(verdict.reason).or_default() += count;
         }
     }
 

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use ferrolb_bgp::config::Remote;
 use serde::Serialize;
 
+use super::expected_routes::{OfNode, Routes};
 use super::observed::{Observed, Sessions};
 use super::{Code, Findings, View};
 use crate::core::api::bgp_session::{BgpSessionStatus, BgpState};
-use crate::core::decide::digest::{Digester, RouteDigest};
-use crate::core::decide::node_routes::NodeRoutes;
-use crate::core::model::Family;
 
 /// A session of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -65,13 +63,6 @@ impl SessionLine {
     }
 }
 
-/// The number of routes and their digest.
-#[derive(Clone, Copy, Debug, Default)]
-struct Routes {
-    count: u64,
-    digest: RouteDigest,
-}
-
 /// A node and a BGPPeer.
 type Key = (String, Arc<str>);
 
@@ -82,8 +73,8 @@ pub(super) struct Expected<'a> {
     /// may have any number.
     required: BTreeMap<Key, bool>,
     published: BTreeMap<Key, Vec<&'a BgpSessionStatus>>,
-    /// The routes of both families, IPv4 first.
-    routes: BTreeMap<Key, [Routes; 2]>,
+    /// By node.
+    routes: BTreeMap<String, OfNode>,
     /// Whether the states of sessions are known.
     known: bool,
 }
@@ -116,17 +107,9 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// Adds the routes of a node.
-    pub(super) fn add_routes(&mut self, routes: &NodeRoutes) {
-        let mut digester = Digester::default();
-        for ((peer, prefix), route) in routes.routes() {
-            let key = (routes.node().to_owned(), peer.clone());
-            let of_peer = self.routes.entry(key).or_default();
-            let place = usize::from(Family::of(prefix.addr()) == Family::V6);
-            let of_family = &mut of_peer[place];
-            of_family.count += 1;
-            of_family.digest = of_family.digest.and(digester.route(prefix, route));
-        }
+    /// Sets the routes of the nodes with these names.
+    pub(super) fn set_routes(&mut self, names: &[String], routes: Vec<OfNode>) {
+        self.routes = names.iter().cloned().zip(routes).collect();
     }
 
     /// The nodes that must have a session.
@@ -180,12 +163,13 @@ impl<'a> Expected<'a> {
             // Before that the configuration decides.
             negotiated.is_none_or(|agreed| agreed.families.iter().any(|name| name == family))
         };
-        let [ipv4, ipv6] = self.routes.get(key).copied().unwrap_or_default();
+        let of_node = self.routes.get(&key.0);
+        let of_peer = of_node.and_then(|of_node| of_node.get(&key.1));
+        let [ipv4, ipv6] = of_peer.copied().unwrap_or_default();
         let mut expected = Routes::default();
         for (routes, family) in [(ipv4, "ipv4-unicast"), (ipv6, "ipv6-unicast")] {
             if carries(family) {
-                expected.count += routes.count;
-                expected.digest = expected.digest.and(routes.digest);
+                expected = expected.and(routes);
             }
         }
         let line = SessionLine {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::core::plan::difference::{Difference, Effect};
-use crate::core::plan::{Plan, PlanError};
+use crate::core::plan::{Plan, PlanError, Prediction};
 
 /// What would change, by what the picture shows.
 #[derive(Debug, Default, Serialize)]
@@ -84,11 +84,11 @@ pub(crate) struct LinkColour {
 }
 
 impl Colours {
-    /// Compares two plans.
-    pub(crate) fn of(before: &Plan, after: &Plan) -> Self {
+    /// Compares two predictions.
+    pub(crate) fn of(before: &Prediction, after: &Prediction) -> Self {
         let difference = Difference::of(before, after);
-        let mut painter = Painter::new(before, after);
-        painter.paint_routes(&difference, after);
+        let mut painter = Painter::new(&before.plan, &after.plan);
+        painter.paint_routes(&difference);
         painter.paint_addresses(&difference);
         painter.paint_layer2(&difference);
         Self {
@@ -138,12 +138,9 @@ impl Painter {
         users.cloned().collect()
     }
 
-    fn paint_routes(&mut self, difference: &Difference, after: &Plan) {
-        let routes = after.routes.iter();
-        let stays: BTreeSet<(&str, IpNet)> =
-            routes.map(|route| (&*route.node, route.prefix)).collect();
+    fn paint_routes(&mut self, difference: &Difference) {
         for route in &difference.routes {
-            let still = stays.contains(&(&*route.node, route.prefix));
+            let still = route.still_announced;
             for name in self.users_of(&route.prefix) {
                 let service = self.service(&name);
                 match route.effect {

@@ -1,23 +1,23 @@
 //! The picture: who announces what to whom, and what is wrong, in a form that a page draws. Pure:
 //! it repeats the decisions of `ferrolb run`.
 
+mod announcers;
 pub(crate) mod colours;
 mod problems;
 pub(crate) mod scene;
 mod services;
 mod topology;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
 
+use self::announcers::Announcers;
 use self::services::Services;
 use self::topology::Topology;
 use crate::core::allocate::Outcomes;
 use crate::core::api::bgp_session::AllSessions;
 use crate::core::decide::layer2::addresses::Layer2Addresses;
-use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::index::Index;
 
 /// What the page draws. The lists refer to each other by position.
@@ -194,8 +194,8 @@ pub(crate) struct Drawn<'a> {
     pub index: &'a Index,
     /// What the allocator decides.
     pub outcomes: &'a Outcomes,
-    /// The routes of every node.
-    pub routes: &'a BTreeMap<String, NodeRoutes>,
+    /// What every node decides.
+    pub announcers: &'a Announcers,
     /// The addresses of layer 2.
     pub layer2: &'a Layer2Addresses,
     /// The statuses of sessions.

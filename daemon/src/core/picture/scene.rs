@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::announcers::Announcers;
 use super::colours::Colours;
 use super::{Drawn, Picture};
-use crate::core::allocate::Allocation;
+use crate::core::allocate::{Allocation, Outcomes};
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::AllSessions;
 use crate::core::decide::layer2::addresses::Layer2Addresses;
-use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::explain::{Explainer, Explanation, Observed, Subject};
 use crate::core::index::change::Change;
 use crate::core::index::{Dirty, Index};
 use crate::core::plan::what_if::Objects;
-use crate::core::plan::{allocate, fill, plan};
+use crate::core::plan::{Prediction, allocate, fill};
 
 /// Creates an index without objects.
 pub(crate) type EmptyIndex = Arc<dyn Fn() -> Index + Send + Sync>;
@@ -27,8 +27,9 @@ pub(crate) struct Scene {
     /// The kinds that can't be read, and why.
     unreadable: BTreeMap<Kind, String>,
     index: Index,
-    routes: BTreeMap<String, NodeRoutes>,
+    announcers: Announcers,
     layer2: Layer2Addresses,
+    outcomes: Outcomes,
     /// What has changed since the last picture.
     dirty: Dirty,
     source: Source,
@@ -50,9 +51,7 @@ impl Scene {
     /// The objects of manifests.
     pub(crate) fn of_manifests(empty: EmptyIndex, changes: Vec<Change>) -> Self {
         let mut scene = Self::new(empty, Source::Manifests);
-        for change in changes {
-            scene.apply(change);
-        }
+        scene.apply(changes);
         allocate(&mut scene.index);
         scene
     }
@@ -68,8 +67,9 @@ impl Scene {
             empty,
             objects: Objects::default(),
             unreadable: BTreeMap::new(),
-            routes: BTreeMap::new(),
+            announcers: Announcers::default(),
             layer2: Layer2Addresses::new(""),
+            outcomes: Outcomes::default(),
             dirty: Dirty {
                 configuration: true,
                 ..Dirty::default()
@@ -80,19 +80,24 @@ impl Scene {
         }
     }
 
-    /// Applies a change. Returns whether the picture may differ.
-    pub(crate) fn apply(&mut self, change: Change) -> bool {
-        match &change {
-            Change::Unreadable(kind, message) => {
-                self.unreadable.insert(*kind, message.clone());
+    /// Applies changes. Returns whether the picture may differ.
+    pub(crate) fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> bool {
+        let (objects, unreadable) = (&mut self.objects, &mut self.unreadable);
+        let (dirty, ()) = self.index.apply_all(|apply| {
+            for change in changes {
+                match &change {
+                    Change::Unreadable(kind, message) => {
+                        unreadable.insert(*kind, message.clone());
+                    }
+                    Change::Reset(kind, _) | Change::Listed(kind, _) | Change::Absent(kind, _) => {
+                        unreadable.remove(kind);
+                    }
+                    Change::Apply(..) | Change::Delete(_) => {}
+                }
+                objects.change(&change);
+                apply(change);
             }
-            Change::Reset(kind, _) | Change::Listed(kind, _) | Change::Absent(kind, _) => {
-                self.unreadable.remove(kind);
-            }
-            Change::Apply(..) | Change::Delete(_) => {}
-        }
-        self.objects.change(&change);
-        let dirty = self.index.apply(change);
+        });
         let differs = !dirty.is_empty();
         if differs {
             self.explainer = None;
@@ -125,24 +130,15 @@ impl Scene {
     pub(crate) fn picture(&mut self) -> Picture {
         let dirty = std::mem::take(&mut self.dirty);
         let index = &self.index;
-        self.routes
-            .retain(|name, _| index.nodes().contains_key(name));
-        for name in index.nodes().keys() {
-            match self.routes.get_mut(name) {
-                Some(routes) => _ = routes.update(index, &dirty),
-                None => {
-                    _ = self
-                        .routes
-                        .insert(name.clone(), NodeRoutes::of(index, &**name))
-                }
-            }
-        }
+        self.announcers.update(index, &dirty);
         self.layer2.update(index, &dirty);
-        let outcomes = Allocation::default().decide_all(index).outcomes;
+        if dirty.configuration || !dirty.requests.is_empty() {
+            self.outcomes = Allocation::default().decide_all(index).outcomes;
+        }
         Picture::of(&Drawn {
             index,
-            outcomes: &outcomes,
-            routes: &self.routes,
+            outcomes: &self.outcomes,
+            announcers: &self.announcers,
             layer2: &self.layer2,
             sessions: &self.sessions,
             has_conditions: self.source == Source::Cluster,
@@ -178,9 +174,7 @@ impl Scene {
     #[cfg(test)]
     pub(super) fn read_again(&self) -> Self {
         let mut again = Self::new(self.empty.clone(), self.source);
-        for change in self.objects.clone().into_changes() {
-            again.apply(change);
-        }
+        again.apply(self.objects.clone().into_changes());
         again
     }
 
@@ -210,8 +204,8 @@ impl Assumable {
     ) -> Result<Colours, String> {
         let mut after = self.before.clone();
         change(&mut after)?;
-        let before = plan((self.empty)(), self.before.into_changes());
-        let after = plan((self.empty)(), after.into_changes());
+        let before = Prediction::of((self.empty)(), self.before.into_changes());
+        let after = Prediction::of((self.empty)(), after.into_changes());
         Ok(Colours::of(&before, &after))
     }
 }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::announcers::Outcome;
 use super::topology::Topology;
 use super::{Drawn, Part, ServiceShape, Spread, State};
 use crate::core::api::ObjectName;
-use crate::core::decide::{Decision, Reason};
+use crate::core::decide::Reason;
 use crate::core::model::{Service, TrafficPolicy};
 
 /// The services, and the entries that they refer to.
@@ -30,8 +31,6 @@ struct Decided {
 
 impl Services {
     pub(super) fn of(drawn: &Drawn<'_>, topology: &Topology<'_>) -> Self {
-        let decided = decided(drawn, topology);
-        let none = Decided::default();
         let mut known: BTreeMap<Spread, usize> = BTreeMap::new();
         let mut services = Vec::new();
         for service in drawn
@@ -39,7 +38,7 @@ impl Services {
             .services()
             .filter(|service| service.load_balancer)
         {
-            let decided = decided.get(&*service.name).unwrap_or(&none);
+            let decided = &Decided::of(drawn, topology, &service.name);
             let owned = owned(drawn, service);
             let layer2 = candidates(drawn, topology, &owned);
             let bgp = decided.nodes.iter().map(|(peers, nodes)| Part {
@@ -74,39 +73,33 @@ impl Services {
     }
 }
 
-/// The decisions of all nodes, by service.
-fn decided<'a>(drawn: &Drawn<'a>, topology: &Topology<'_>) -> BTreeMap<&'a ObjectName, Decided> {
-    let mut all: BTreeMap<&ObjectName, Decided> = BTreeMap::new();
-    for (name, routes) in drawn.routes {
-        let Some(node) = topology.place_of_node.get(name.as_str()) else {
-            continue;
-        };
-        for (service, decision) in routes.decisions() {
-            all.entry(service)
-                .or_default()
-                .add(*node, decision, topology);
-        }
-    }
-    all
-}
-
 impl Decided {
-    fn add(&mut self, node: usize, decision: &Decision, topology: &Topology<'_>) {
-        let contributions = decision.contributions.iter();
-        let offers = contributions.flat_map(|contribution| contribution.offers.iter());
-        let peers = offers.filter_map(|(peer, _)| topology.place_of_peer.get(&**peer).copied());
+    fn of(drawn: &Drawn<'_>, topology: &Topology<'_>, service: &ObjectName) -> Self {
+        let mut decided = Self::default();
+        for (outcome, nodes) in drawn.announcers.outcomes(service) {
+            let nodes = nodes
+                .iter()
+                .filter_map(|place| usize::try_from(*place).ok());
+            decided.add(outcome, nodes.collect(), topology);
+        }
+        decided
+            .nodes
+            .values_mut()
+            .for_each(|nodes| nodes.sort_unstable());
+        decided
+    }
+
+    fn add(&mut self, outcome: &Outcome, nodes: Vec<usize>, topology: &Topology<'_>) {
+        for reason in &outcome.reasons {
+            *self.reasons.entry(*reason).or_default() += nodes.len();
+        }
+        let peers = outcome.prefixes.values().flatten();
+        let peers = peers.filter_map(|peer| topology.place_of_peer.get(&**peer).copied());
         let peers: BTreeSet<usize> = peers.collect();
         if !peers.is_empty() {
-            let nodes = self.nodes.entry(peers.into_iter().collect());
-            nodes.or_default().push(node);
-            let prefixes = decision.contributions.iter();
-            self.prefixes
-                .extend(prefixes.map(|contribution| contribution.prefix));
-        }
-        let reasons = decision.verdicts.iter().map(|verdict| verdict.reason);
-        let reasons = reasons.filter(|reason| *reason != Reason::Announced);
-        for reason in reasons.collect::<BTreeSet<_>>() {
-            *self.reasons.entry(reason).or_default() += 1;
+            let known = self.nodes.entry(peers.into_iter().collect());
+            known.or_default().extend(nodes);
+            self.prefixes.extend(outcome.prefixes.keys());
         }
     }
 }

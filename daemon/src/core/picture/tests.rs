@@ -109,7 +109,7 @@ fn empty() -> EmptyIndex {
 fn cluster(objects: impl IntoIterator<Item = Object>) -> Scene {
     let mut scene = Scene::of_cluster(empty());
     for (key, raw) in objects {
-        scene.apply(Change::Apply(key, raw));
+        scene.apply([Change::Apply(key, raw)]);
     }
     scene
 }
@@ -205,12 +205,12 @@ fn a_picture_after_changes_is_that_of_the_objects() {
     ];
     for change in steps {
         let about = format!("{change:?}");
-        assert!(scene.apply(change), "{about}");
+        assert!(scene.apply([change]), "{about}");
         let mut again = scene.read_again();
         assert_eq!(scene.picture(), again.picture(), "{about}");
     }
     assert!(
-        !scene.apply(apply(node("node-c", "10.0.0.13"))),
+        !scene.apply([apply(node("node-c", "10.0.0.13"))]),
         "nothing changed"
     );
 }
@@ -324,7 +324,7 @@ fn explanations_follow_the_objects() {
     let explained = scene.explain(&subject).expect("a service");
     assert!(!explained.announced && explained.summary.contains("NoEndpoints"));
     let (key, raw) = endpoints("idle", &["node-a"]);
-    scene.apply(Change::Apply(key, raw));
+    scene.apply([Change::Apply(key, raw)]);
     assert!(scene.explain(&subject).expect("a service").announced);
     let mut sessions = AllSessions::new();
     let down = BgpSessionStatus {
@@ -339,10 +339,10 @@ fn explanations_follow_the_objects() {
     assert!(!explained.announced, "{}", explained.summary);
     let unknown = scene.explain(&Subject::Node("node-1".to_owned()));
     assert!(unknown.expect_err("none").contains("node-a"));
-    scene.apply(Change::Unreadable(
+    scene.apply([Change::Unreadable(
         Kind::IpAddressPool,
         "forbidden".to_owned(),
-    ));
+    )]);
     assert_eq!(scene.unreadable().len(), 1);
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ferrolb_allocator::Pool;
 use ferrolb_bgp::config::Remote;
 
+use super::announcers::Counts;
 use super::{Drawn, LinkShape, NodeShape, PeerShape, PoolShape, Usage};
 use crate::core::allocate::pool_status::{assigned, in_use};
 use crate::core::api::bgp_session::{AllSessions, BgpSessionStatus, BgpState};
@@ -32,6 +33,7 @@ impl<'a> Topology<'a> {
         let names: BTreeSet<&str> = pools.map(Pool::name).collect();
         let nodes = drawn.index.nodes();
         let candidates = candidates(drawn);
+        let counts = drawn.announcers.counts();
         let mut topology = Self {
             pools: pools_of(drawn, &names),
             nodes: Vec::new(),
@@ -41,19 +43,25 @@ impl<'a> Topology<'a> {
             place_of_node: places(nodes.keys().map(String::as_str)),
             place_of_peer: places(config.peers.keys().map(String::as_str)),
         };
-        for (name, node) in nodes {
+        for (place, (name, node)) in nodes.iter().enumerate() {
             let candidate = candidates.get(&**name).copied().unwrap_or_default();
-            topology.nodes.push(shape(drawn, name, node, candidate));
+            let prefixes = counts.get(place).map_or(0, |counts| counts.prefixes);
+            let shape = shape(name, node, drawn.has_conditions);
+            topology.nodes.push(NodeShape {
+                prefixes,
+                candidate,
+                ..shape
+            });
         }
-        topology.links = topology.links_of(drawn);
+        topology.links = topology.links_of(drawn, &counts);
         topology
     }
 
-    fn links_of(&self, drawn: &Drawn<'a>) -> Vec<LinkShape> {
+    fn links_of(&self, drawn: &Drawn<'a>, counts: &[Counts]) -> Vec<LinkShape> {
         let states = by_node_and_peer(drawn.sessions);
         let mut links = Vec::new();
         for (place, (name, node)) in drawn.index.nodes().iter().enumerate() {
-            let counts = drawn.routes.get(name).map(|routes| routes.route_counts());
+            let counts = counts.get(place).map(|counts| &counts.by_peer);
             for peer in drawn.index.peers_on(name, node) {
                 let count = counts.and_then(|counts| counts.get(&peer.name));
                 let status = states.get(&(&**name, &*peer.name)).copied();
@@ -138,20 +146,16 @@ fn pool_shape(pool: &Pool, used: &BTreeSet<IpAddr>) -> PoolShape {
     }
 }
 
-fn shape(drawn: &Drawn<'_>, name: &str, node: &Node, candidate: usize) -> NodeShape {
-    let routes = drawn.routes.get(name);
-    let prefixes = routes.map_or(0, |routes| {
-        let prefixes = routes.routes().keys().map(|(_, prefix)| prefix);
-        prefixes.collect::<BTreeSet<_>>().len()
-    });
+/// Without counts.
+fn shape(name: &str, node: &Node, has_conditions: bool) -> NodeShape {
     NodeShape {
         name: name.to_owned(),
         addresses: node.internal_ips.clone(),
         off: why_off(node).map(Reason::code),
         cordoned: node.cordoned,
-        ready: drawn.has_conditions.then_some(node.ready),
-        prefixes,
-        candidate,
+        ready: has_conditions.then_some(node.ready),
+        prefixes: 0,
+        candidate: 0,
     }
 }
 

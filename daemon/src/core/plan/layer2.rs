@@ -1,5 +1,6 @@
 //! The part of the plan that concerns layer 2.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ferrolb_layer2::config::Interfaces;
@@ -39,7 +40,8 @@ pub(crate) struct PlannedCandidate {
 }
 
 impl Plan {
-    pub(super) fn add_layer2(&mut self, index: &Index) {
+    /// Adds the addresses. Returns the decisions about them.
+    pub(super) fn add_layer2(&mut self, index: &Index) -> Layer2Addresses {
         // The node makes no difference: the interfaces are added below for each.
         let mut addresses = Layer2Addresses::new("");
         addresses.update_all(index);
@@ -71,11 +73,12 @@ impl Plan {
                 candidates,
             });
         }
-        self.add_withheld_by_layer2(index, &addresses);
+        addresses
     }
 
     /// Adds reasons that the decision about BGP didn't give already.
-    fn add_withheld_by_layer2(&mut self, index: &Index, addresses: &Layer2Addresses) {
+    pub(super) fn add_withheld_by_layer2(&mut self, index: &Index, addresses: &Layer2Addresses) {
+        let mut known = Known::of(&self.withheld);
         for service in index.services().filter(|service| service.load_balancer) {
             let Some(decision) = addresses.decision(&service.name) else {
                 continue;
@@ -85,16 +88,17 @@ impl Plan {
             if let Some((reason, detail)) = addresses.withheld(&service.name)
                 && !is_explained(reason)
             {
-                self.withhold(&service.name, None, reason, detail);
+                self.withhold(&mut known, &service.name, None, reason, detail);
             }
             for (node, reason, detail) in nodes {
-                self.withhold(&service.name, Some(node), reason, detail);
+                self.withhold(&mut known, &service.name, Some(node), reason, detail);
             }
         }
     }
 
     fn withhold(
         &mut self,
+        known: &mut Known,
         service: &ObjectName,
         node: Option<&str>,
         reason: Reason,
@@ -107,20 +111,39 @@ impl Plan {
         }
         .message(service);
         let ObjectName { namespace, name } = service.clone();
-        let is_same = |other: &Withheld| {
-            (&other.namespace, &other.name, &other.message) == (&namespace, &name, &message)
-                && (node.is_none() || node == other.node.as_deref())
-        };
-        if self.withheld.iter().any(is_same) {
-            return;
-        }
-        self.withheld.push(Withheld {
+        let withheld = Withheld {
             namespace,
             name,
             node: node.map(str::to_owned),
             peer: None,
             reason: reason.code().to_owned(),
             message,
-        });
+        };
+        if known.add(&withheld) {
+            self.withheld.push(withheld);
+        }
+    }
+}
+
+/// What is withheld, by service and message, on which nodes.
+struct Known(BTreeMap<(ObjectName, String), BTreeSet<Option<String>>>);
+
+impl Known {
+    fn of(withheld: &[Withheld]) -> Self {
+        let mut known = Self(BTreeMap::new());
+        for one in withheld {
+            known.add(one);
+        }
+        known
+    }
+
+    /// Returns whether it is new: for all nodes if it was withheld from none.
+    fn add(&mut self, one: &Withheld) -> bool {
+        let service = ObjectName::new(one.namespace.as_str(), one.name.as_str());
+        let nodes = self.0.entry((service, one.message.clone())).or_default();
+        if one.node.is_none() && !nodes.is_empty() {
+            return false;
+        }
+        nodes.insert(one.node.clone())
     }
 }

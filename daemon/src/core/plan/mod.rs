@@ -2,6 +2,7 @@
 //! prefix to which peer, which nodes may announce an address by layer 2, and what is withheld. It
 //! runs the decision code of `ferrolb run`, without sessions and drains.
 
+mod compared_routes;
 pub(crate) mod difference;
 mod flows;
 mod layer2;
@@ -10,7 +11,7 @@ pub(crate) mod what_if;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ferrolb_bgp::rib::DEFAULT_LOCAL_PREF;
+use ferrolb_bgp::rib::{DEFAULT_LOCAL_PREF, Route};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ use crate::core::allocate::{Allocation, AllocationResult, Outcomes};
 use crate::core::api::ObjectName;
 use crate::core::config::Severity;
 use crate::core::decide::Reason;
-use crate::core::decide::node_routes::NodeRoutes;
+use crate::core::decide::node_routes::{NodeRoutes, RouteKey};
 use crate::core::decide::peer_config::next_hop;
 use crate::core::index::Index;
 use crate::core::index::change::Change;
@@ -154,9 +155,7 @@ pub(crate) fn index_of(changes: impl IntoIterator<Item = Change>) -> Index {
 
 /// Applies changes to an index.
 pub(crate) fn fill(mut index: Index, changes: impl IntoIterator<Item = Change>) -> Index {
-    for change in changes {
-        index.apply(change);
-    }
+    index.apply_all(|apply| changes.into_iter().for_each(apply));
     index
 }
 
@@ -171,30 +170,33 @@ pub(crate) fn allocate(index: &mut Index) -> Outcomes {
     outcomes
 }
 
+/// What [`difference::Difference`] compares: a plan without routes and reasons, which are most of
+/// it in clusters with many nodes, and the objects that they follow from.
+#[derive(Debug)]
+pub(crate) struct Prediction {
+    /// The rest of the plan.
+    pub plan: Plan,
+    /// The objects, with the addresses that are allocated.
+    pub index: Index,
+}
+
+impl Prediction {
+    /// Predicts from an empty index and objects.
+    pub(crate) fn of(index: Index, changes: impl IntoIterator<Item = Change>) -> Self {
+        let (mut plan, index) = Plan::without_routes(index, changes);
+        plan.add_layer2(&index);
+        Self { plan, index }
+    }
+}
+
 /// Builds the plan from an empty index and objects.
 pub(crate) fn plan(index: Index, changes: impl IntoIterator<Item = Change>) -> Plan {
-    let mut index = fill(index, changes);
-    let outcomes = allocate(&mut index);
-    let mut plan = Plan::default();
-    for service in index.services().filter(|service| service.load_balancer) {
-        let outcome = outcomes.get(&service.name);
-        plan.services
-            .push(planned_service(&index, service, outcome));
-    }
+    let (mut plan, index) = Plan::without_routes(index, changes);
     for name in index.nodes().keys() {
         plan.add_node(&index, &NodeRoutes::of(&index, name.clone()));
     }
-    plan.add_layer2(&index);
-    for problem in index.problems() {
-        let entry = PlanError {
-            object: problem.object.to_string(),
-            message: problem.message,
-        };
-        match problem.severity {
-            Severity::Error | Severity::UnknownField => plan.errors.push(entry),
-            Severity::Notice => plan.notices.push(entry),
-        }
-    }
+    let addresses = plan.add_layer2(&index);
+    plan.add_withheld_by_layer2(&index, &addresses);
     plan
 }
 
@@ -233,33 +235,64 @@ pub(crate) fn planned_routes<'a>(
     index: &'a Index,
     node_routes: &'a NodeRoutes,
 ) -> impl Iterator<Item = PlannedRoute> + 'a {
+    let name = node_routes.node();
+    let routes = node_routes.routes().iter();
+    routes.filter_map(move |(key, route)| planned_route(index, name, key, route))
+}
+
+/// A route of a node. None if the node or the BGPPeer does not exist.
+fn planned_route(
+    index: &Index,
+    name: &str,
+    (peer_name, prefix): &RouteKey,
+    route: &Route,
+) -> Option<PlannedRoute> {
     fn texts<T: ToString>(values: &[T]) -> Vec<String> {
         values.iter().map(T::to_string).collect()
     }
-    let name = node_routes.node();
-    let routes = node_routes.routes().iter();
-    routes.filter_map(move |((peer_name, prefix), route)| {
-        let node = index.nodes().get(name)?;
-        let peer = index.config().peers.get(&**peer_name)?;
-        let next_hop = next_hop(peer, node, Family::of(prefix.addr()));
-        Some(PlannedRoute {
-            node: name.to_owned(),
-            peer: peer_name.to_string(),
-            prefix: *prefix,
-            next_hop: next_hop.map(|next_hop| next_hop.address()),
-            communities: texts(&route.communities),
-            large_communities: texts(&route.large_communities),
-            extended_communities: texts(&route.extended_communities),
-            atomic_aggregate: route.atomic_aggregate,
-            med: route.med,
-            prepend: route.prepend,
-            local_pref: (peer.is_ibgp() != Some(false))
-                .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
-        })
+    let node = index.nodes().get(name)?;
+    let peer = index.config().peers.get(&**peer_name)?;
+    let next_hop = next_hop(peer, node, Family::of(prefix.addr()));
+    Some(PlannedRoute {
+        node: name.to_owned(),
+        peer: peer_name.to_string(),
+        prefix: *prefix,
+        next_hop: next_hop.map(|next_hop| next_hop.address()),
+        communities: texts(&route.communities),
+        large_communities: texts(&route.large_communities),
+        extended_communities: texts(&route.extended_communities),
+        atomic_aggregate: route.atomic_aggregate,
+        med: route.med,
+        prepend: route.prepend,
+        local_pref: (peer.is_ibgp() != Some(false))
+            .then(|| route.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
     })
 }
 
 impl Plan {
+    /// The services, errors and notices, and the index of all objects with allocated addresses.
+    fn without_routes(index: Index, changes: impl IntoIterator<Item = Change>) -> (Self, Index) {
+        let mut index = fill(index, changes);
+        let outcomes = allocate(&mut index);
+        let mut plan = Self::default();
+        for service in index.services().filter(|service| service.load_balancer) {
+            let outcome = outcomes.get(&service.name);
+            plan.services
+                .push(planned_service(&index, service, outcome));
+        }
+        for problem in index.problems() {
+            let entry = PlanError {
+                object: problem.object.to_string(),
+                message: problem.message,
+            };
+            match problem.severity {
+                Severity::Error | Severity::UnknownField => plan.errors.push(entry),
+                Severity::Notice => plan.notices.push(entry),
+            }
+        }
+        (plan, index)
+    }
+
     fn add_node(&mut self, index: &Index, node_routes: &NodeRoutes) {
         self.routes.extend(planned_routes(index, node_routes));
         for (service, decision) in node_routes.decisions() {

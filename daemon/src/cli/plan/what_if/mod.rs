@@ -13,8 +13,8 @@ use crate::cli::block_on;
 use crate::cli::output::{Style, json, print, table};
 use crate::cli::workload_flags::index_with;
 use crate::cli::world::LiveCluster;
+use crate::core::plan::Prediction;
 use crate::core::plan::difference::{AddressDifference, Difference, Effect};
-use crate::core::plan::plan;
 use crate::core::plan::what_if::{Event, Objects};
 use crate::core::printable::printable;
 use crate::runtime::source::manifests::{Loader, Manifests, changes};
@@ -81,7 +81,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<ExitCode> {
     }
     let flags = args.flags_beside(flags);
     let [before, after] =
-        [before, after].map(|objects| plan(index_with(&flags), objects.into_changes()));
+        [before, after].map(|objects| Prediction::of(index_with(&flags), objects.into_changes()));
     let difference = Difference::of(&before, &after);
     match args.output {
         Output::Json => json(&difference)?,
@@ -130,7 +130,7 @@ fn base(args: &PlanArgs) -> Result<Base> {
         eprintln!("ferrolb: can't see {}", printable(line));
     }
     Ok(Base {
-        objects: Objects::of(live.changes),
+        objects: Objects::of(live.snapshot.into_changes()?),
         flags: live.flags,
     })
 }

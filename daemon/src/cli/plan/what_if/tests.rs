@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::text;
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;
+use crate::core::plan::Prediction;
 use crate::core::plan::difference::Difference;
-use crate::core::plan::plan;
 use crate::core::plan::what_if::{Event, Objects};
 use crate::runtime::source::manifests::{Loader, Manifests, changes};
 
@@ -27,8 +27,9 @@ fn cluster(case: &str) -> Objects {
 }
 
 fn difference(before: &Objects, after: Objects) -> Difference {
-    let plan = |objects: Objects| plan(Index::for_prediction(), objects.into_changes());
-    Difference::of(&plan(before.clone()), &plan(after))
+    let predict =
+        |objects: Objects| Prediction::of(Index::for_prediction(), objects.into_changes());
+    Difference::of(&predict(before.clone()), &predict(after))
 }
 
 fn assuming(case: &str, event: Event) -> Difference {

@@ -173,6 +173,17 @@ function paint(edges, world, lanes, colours, routerBox) {
   }
 }
 
+/** The boxes of the nodes that announce a service, and how. */
+function nodeBoxes(via, nodeBox) {
+  const boxes = new Map();
+  for (const node of via.layer2) boxes.set(nodeBox.get(node), "layer2");
+  for (const [node, { up }] of via.bgp) {
+    if (up) boxes.set(nodeBox.get(node), "bgp");
+    else if (!boxes.has(nodeBox.get(node))) boxes.set(nodeBox.get(node), "down");
+  }
+  return boxes;
+}
+
 /** What an edge looks like: the gravest of its states. */
 function lookOf({ weight, states }) {
   const gone = states.get("gone") ?? 0;
@@ -195,17 +206,17 @@ export function groups(world, services, colours) {
   const nodeBox = index(lanes.node, place);
   const routerBox = index(lanes.router, place);
   const edges = new Map();
+  // Most services have one of a few spreads.
+  const known = new Map();
+  const nodesOf = (via) => {
+    if (!known.has(via)) known.set(via, nodeBoxes(via, nodeBox));
+    return known.get(via);
+  };
   for (const box of lanes.service) {
     for (const service of box.members) {
       const state = service.state === "announced" ? "ok" : "bad";
       for (const pool of service.pools) edge(edges, poolBox.get(pool), box, 1, state);
-      const nodes = new Map();
-      for (const node of service.via.layer2) nodes.set(nodeBox.get(node), "layer2");
-      for (const [node, { up }] of service.via.bgp) {
-        if (up) nodes.set(nodeBox.get(node), "bgp");
-        else if (!nodes.has(nodeBox.get(node))) nodes.set(nodeBox.get(node), "down");
-      }
-      for (const [node, how] of nodes) edge(edges, box, node, 1, how);
+      for (const [node, how] of nodesOf(service.via)) edge(edges, box, node, 1, how);
     }
   }
   for (const link of world.links) {

@@ -138,13 +138,34 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Random changes, after which routes come and go.
+pub(crate) fn random_changes() -> impl Strategy<Value = Vec<Change>> {
+    prop::collection::vec(change(), 1..40)
+        .prop_map(|changes| initial().into_iter().chain(changes).collect())
+}
+
+/// An index after random changes.
+pub(crate) fn random_worlds() -> impl Strategy<Value = Index> {
+    random_changes().prop_map(index)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn incremental_decisions_equal_a_full_decision(
-        changes in prop::collection::vec(change(), 1..40)
+    fn changes_that_are_applied_as_one_have_the_result_of_each_after_the_other(
+        changes in random_changes()
     ) {
+        let mut at_once = Index::default();
+        let (_, ()) = at_once.apply_all(|apply| changes.iter().cloned().for_each(apply));
+        let one_by_one = index(changes);
+        prop_assert_eq!(at_once.config(), one_by_one.config());
+        prop_assert_eq!(at_once.problems(), one_by_one.problems());
+        prop_assert_eq!(NodeRoutes::of(&at_once, NODE), NodeRoutes::of(&one_by_one, NODE));
+    }
+
+    #[test]
+    fn incremental_decisions_equal_a_full_decision(changes in random_changes()) {
         let mut index = Index::default();
         let mut node_routes = NodeRoutes::new(NODE);
         let mut wire = std::collections::BTreeMap::new();
@@ -152,7 +173,7 @@ proptest! {
         let mut engine = std::collections::BTreeMap::new();
         let mut problems = Vec::new();
         let announced = Announced::default();
-        for change in initial().into_iter().chain(changes) {
+        for change in changes {
             let dirty = index.apply(change);
             for change in node_routes.update(&index, &dirty) {
                 let key = (change.peer, change.prefix);

@@ -13,6 +13,7 @@ mod problems;
 mod sharing;
 mod source_networks;
 
+pub(crate) use self::incremental::{random_changes, random_worlds};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::decide::node_routes::NodeRoutes;
 use crate::core::index::Index;

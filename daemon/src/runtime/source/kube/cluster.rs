@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::client::connect_to;
+use super::list::{WithoutHistory, each_item};
 
 /// Limit for a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -71,27 +72,30 @@ impl Cluster {
         self.send(Method::GET, path, None).await
     }
 
-    /// The objects of a list, with the kind and version that the items of a list lack. Empty if the
-    /// API server doesn't have the kind.
+    /// The objects of a list without the history of their fields, with the kind and version that
+    /// the items of a list lack. Empty if the API server doesn't have the kind.
     pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>> {
         Ok(self.list_if_served(path).await?.unwrap_or_default())
     }
 
     /// The same. None if the API server doesn't have the kind.
     pub(crate) async fn list_if_served(&self, path: &str) -> Result<Option<Vec<Value>>> {
-        let Some(mut list) = self.get(path).await? else {
+        let Some(text) = self.list_text(path).await? else {
             return Ok(None);
         };
-        let version = list["apiVersion"].clone();
-        let kind = list["kind"].as_str().unwrap_or_default();
-        let kind = kind.strip_suffix("List").unwrap_or(kind).to_owned();
-        let items = list["items"].as_array_mut().map(std::mem::take);
-        let mut items = items.with_context(|| format!("GET {path}: the answer has no items"))?;
+        let mut items = Vec::new();
+        let head = each_item(&text, |item: WithoutHistory| items.push(item.0));
+        let head = head.with_context(|| format!("GET {path}: the answer is no list"))?;
         for item in &mut items {
-            item["apiVersion"] = version.clone();
-            item["kind"] = kind.as_str().into();
+            item["apiVersion"] = head.api_version.as_str().into();
+            item["kind"] = head.kind.as_str().into();
         }
         Ok(Some(items))
+    }
+
+    /// The answer to a list. None if the API server doesn't have the kind.
+    pub(super) async fn list_text(&self, path: &str) -> Result<Option<String>> {
+        self.send_for_text(Method::GET, path, None).await
     }
 
     /// Changes fields of an object (RFC 7386).
@@ -194,6 +198,19 @@ impl Cluster {
         path: &str,
         body: Option<(&Value, &str)>,
     ) -> Result<Option<Value>> {
+        let about = format!("{method} {path}: the answer is no JSON");
+        let text = self.send_for_text(method, path, body).await?;
+        let value = text.map(|text| serde_json::from_str(&text));
+        value.transpose().context(about)
+    }
+
+    /// The same, with the answer as text.
+    async fn send_for_text(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&Value, &str)>,
+    ) -> Result<Option<String>> {
         let about = format!("{method} {}", path.split('?').next().unwrap_or(path));
         let mut request = Request::builder().method(method).uri(path);
         let mut content = Vec::new();
@@ -202,9 +219,9 @@ impl Cluster {
             content = serde_json::to_vec(body)?;
         }
         let request = request.body(content)?;
-        let answer = timeout(REQUEST_TIMEOUT, self.client.request::<Value>(request));
+        let answer = timeout(REQUEST_TIMEOUT, self.client.request_text(request));
         match answer.await {
-            Ok(Ok(value)) => Ok(Some(value)),
+            Ok(Ok(text)) => Ok(Some(text)),
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
             Ok(Err(kube::Error::Api(status))) => Err(Refused {
                 about,

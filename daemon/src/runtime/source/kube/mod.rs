@@ -19,6 +19,7 @@ mod daemonset;
 mod elector;
 pub(crate) mod layer2_status;
 mod leader_election;
+mod list;
 mod listing;
 mod metallb_pods;
 mod object;

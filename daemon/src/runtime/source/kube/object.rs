@@ -7,8 +7,12 @@ use kube::Resource;
 use kube::api::{ApiResource, ObjectMeta};
 use kube::core::DynamicResourceScope;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+
+/// The images on a node: most of its status, and nothing depends on them.
+const IMAGES: &str = "images";
 
 /// An object in the form that kube-runtime's watcher needs.
 #[derive(Clone, Debug)]
@@ -27,6 +31,11 @@ impl Object {
     /// Converts it to key and object. Items of a list have no kind and version, so they are filled
     /// in.
     pub(super) fn keyed(mut self, kind: Kind) -> (ObjectKey, RawObject) {
+        if kind == Kind::Node
+            && let Some(Value::Object(status)) = self.raw.body.get_mut("status")
+        {
+            status.remove(IMAGES);
+        }
         self.raw.kind = kind.name().to_owned();
         self.raw.api_version = kind.api_version().to_owned();
         let namespace = self.raw.metadata.namespace.clone().unwrap_or_default();
@@ -152,6 +161,14 @@ mod tests {
             ("Service", "v1")
         );
         assert_eq!(raw.body.keys().collect::<Vec<_>>(), ["spec"]);
+    }
+
+    #[test]
+    fn nodes_have_no_images() {
+        let text = r#"{"metadata":{"name":"a"},"status":{"images":[{}],"addresses":[]}}"#;
+        let object: Object = serde_json::from_str(text).unwrap();
+        let (_, raw) = object.keyed(Kind::Node);
+        assert_eq!(raw.body["status"], serde_json::json!({ "addresses": [] }));
     }
 
     #[test]

@@ -1,20 +1,29 @@
 //! All objects that ferrolb reads, listed once, for commands that predict or explain.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use futures::future::join_all;
 
 use super::cluster::{Cluster, Refused};
-use super::object::path_of_kind;
-use crate::core::api::{CONFIG_MAP, Kind, RawObject};
+use super::list::each_item;
+use super::object::{Object, path_of_kind};
+use crate::core::api::{CONFIG_MAP, Kind, ObjectKey, RawObject};
+use crate::core::index::Index;
 use crate::core::index::change::Change;
 
-/// The objects of a cluster, and what could not be read.
+/// The objects of a cluster, as the API server wrote them, and what could not be read.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// The objects, as an index takes them.
-    pub changes: Vec<Change>,
+    lists: Vec<List>,
     /// The kinds that the user may not list, with the answer of the API server.
     pub unreadable: Vec<(Kind, String)>,
+}
+
+/// The objects of a kind.
+#[derive(Debug)]
+struct List {
+    kind: Kind,
+    /// The answer of the API server for each namespace, or for the whole cluster.
+    texts: Vec<String>,
 }
 
 impl Snapshot {
@@ -33,7 +42,7 @@ impl Snapshot {
     /// that the user may not list is reported, and the others are complete.
     ///
     /// # Errors
-    /// The API server does not answer, or an object has no valid metadata.
+    /// The API server does not answer.
     pub(crate) async fn read(
         cluster: &Cluster,
         kinds: &[Kind],
@@ -43,12 +52,10 @@ impl Snapshot {
         let mut snapshot = Self::default();
         for (kind, listed) in kinds.iter().zip(join_all(lists).await) {
             match listed {
-                Ok(change) => snapshot.changes.push(change),
+                Ok(list) => snapshot.lists.push(list),
                 Err(error) => match error.downcast_ref::<Refused>() {
                     Some(refused) if refused.is_forbidden() => {
-                        let message = refused.message.clone();
-                        snapshot.unreadable.push((*kind, message.clone()));
-                        snapshot.changes.push(Change::Unreadable(*kind, message));
+                        snapshot.unreadable.push((*kind, refused.message.clone()));
                     }
                     _ => return Err(error),
                 },
@@ -56,25 +63,92 @@ impl Snapshot {
         }
         Ok(snapshot)
     }
+
+    /// The objects, as an index takes them.
+    ///
+    /// # Errors
+    /// An object has no valid metadata.
+    pub(crate) fn into_changes(self) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for list in self.lists {
+            let mut objects = Vec::new();
+            let kind = list.kind;
+            list.each(|key, object| objects.push((key, object)))?;
+            changes.push(Change::Reset(kind, objects));
+        }
+        changes.extend(unreadable(self.unreadable));
+        Ok(changes)
+    }
+
+    /// Adds the objects to an index one by one: no more than one unparsed object is in memory.
+    ///
+    /// # Errors
+    /// An object has no valid metadata.
+    pub(crate) fn fill(self, mut index: Index) -> Result<Index> {
+        let (_, read) = index.apply_all(|apply| {
+            for list in self.lists {
+                list.apply(apply)?;
+            }
+            unreadable(self.unreadable).for_each(apply);
+            anyhow::Ok(())
+        });
+        read?;
+        Ok(index)
+    }
 }
 
-async fn list(cluster: &Cluster, kind: Kind, namespaces: &[String]) -> Result<Change> {
+fn unreadable(kinds: Vec<(Kind, String)>) -> impl Iterator<Item = Change> {
+    let kinds = kinds.into_iter();
+    kinds.map(|(kind, message)| Change::Unreadable(kind, message))
+}
+
+impl List {
+    /// Calls `each` with each object.
+    fn each(self, mut each: impl FnMut(ObjectKey, RawObject)) -> Result<()> {
+        let kind = self.kind;
+        for text in self.texts {
+            let read = each_item(&text, |object: Object| {
+                let (key, object) = object.keyed(kind);
+                if kind != Kind::ConfigMap || key.name.name == CONFIG_MAP {
+                    each(key, object);
+                }
+            });
+            read.with_context(|| format!("the list of {}", kind.full_name()))?;
+        }
+        Ok(())
+    }
+
+    /// Applies each object, and that these are all. The configuration is compiled once.
+    fn apply(self, apply: &mut dyn FnMut(Change)) -> Result<()> {
+        let kind = self.kind;
+        if kind.is_configuration() {
+            let mut objects = Vec::new();
+            self.each(|key, object| objects.push((key, object)))?;
+            apply(Change::Reset(kind, objects));
+            return Ok(());
+        }
+        let mut names = Vec::new();
+        self.each(|key, object| {
+            names.push(key.name.clone());
+            apply(Change::Apply(key, object));
+        })?;
+        apply(Change::Listed(kind, names.into_iter().collect()));
+        Ok(())
+    }
+}
+
+async fn list(cluster: &Cluster, kind: Kind, namespaces: &[String]) -> Result<List> {
     let places: Vec<Option<&str>> = if kind.is_configuration() {
         namespaces.iter().map(|name| Some(name.as_str())).collect()
     } else {
         vec![None]
     };
-    let mut keyed = Vec::new();
-    for place in places {
-        for object in cluster.list(&path_of_kind(kind, place)).await? {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            if kind == Kind::ConfigMap && name != CONFIG_MAP {
-                continue;
-            }
-            let about = format!("{} {name}", kind.full_name());
-            let raw = RawObject::from_json(object).map_err(|error| anyhow!("{about}: {error}"))?;
-            keyed.extend(raw.key(place.unwrap_or_default()).map(|key| (key, raw)));
-        }
-    }
-    Ok(Change::Reset(kind, keyed))
+    let texts = places.into_iter().map(|place| async move {
+        let path = path_of_kind(kind, place);
+        cluster.list_text(&path).await
+    });
+    // Of several errors the first one is reported.
+    let texts: Result<Vec<Option<String>>> = join_all(texts).await.into_iter().collect();
+    let texts = texts?.into_iter().flatten().collect();
+    Ok(List { kind, texts })
 }
