@@ -26,7 +26,7 @@ fn check_fails_and_reports_place_and_remedy() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     for line in [
         "refused.yaml:32 BGPPeer metallb-system/without-secret: notice: spec.passwordSecret: the \
-         input does not contain the Secret metallb-system/missing: its password was not checked",
+         Secret metallb-system/missing was not read: its password was not checked",
         "refused.yaml:72 BGPPeer default/elsewhere: error: is in namespace default, but \
          configuration is read only from metallb-system: move it, or add --config-namespace \
          default",

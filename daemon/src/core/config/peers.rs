@@ -100,7 +100,7 @@ impl ConfigObjects {
         }
         if let Some(secret) = absent {
             notices.push(format!(
-                "spec.passwordSecret: the input does not contain the Secret {secret}: its password \
+                "spec.passwordSecret: the Secret {secret} was not read: its password \
                  was not checked, and the BGPPeer is treated as valid"
             ));
             peer.password_unknown = true;
