@@ -22,8 +22,8 @@ fn check_and_plan_need_no_secrets() {
     let text = stdout(&checked);
     assert_eq!(checked.status.code(), Some(0), "{text}");
     assert!(text.contains(
-        "BGPPeer metallb-system/tor: notice: spec.passwordSecret: the input does not contain the \
-         Secret metallb-system/tor"
+        "BGPPeer metallb-system/tor: notice: spec.passwordSecret: the Secret \
+         metallb-system/tor was not read"
     ));
     let planned = ferrolb(&["plan", "-o", "json", "-f", &path]);
     let plan: Value = serde_json::from_slice(&planned.stdout).expect("JSON");

@@ -15,7 +15,7 @@ use ferrolb_interop_tests::manifest::{self, NAMESPACE, service};
 use ferrolb_interop_tests::process::{Process, ferrolb};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, TOR_IPV4, Topology};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{CLUSTER, secret};
 
