@@ -1,4 +1,5 @@
-//! What the lab's benchmarks share: printing a measurement, reading `/proc`, statistics.
+//! What the lab's benchmarks share: a client of the API server, printing a measurement, reading
+//! `/proc`, statistics.
 //!
 //! A benchmark is a program in `benches/` that starts its hosts with [`ferrolb_interop_tests`] and
 //! prints one JSON object per measurement ([`measurement::print`]). `cargo xtask bench` runs all of
@@ -15,6 +16,7 @@
 //! Without xtask a run needs root, `FERROLB_BIN` and the packages of `cargo xtask test lab`:
 //! `cargo bench -p ferrolb-lab-bench --features lab --bench bgp`.
 
+pub mod api_server;
 pub mod measurement;
 pub mod proc_stats;
 pub mod statistics;

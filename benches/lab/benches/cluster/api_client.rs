@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ferrolb_interop_tests::netns::NamespaceHandle;
+use ferrolb_lab_bench::api_server::connect;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -55,15 +55,7 @@ fn endpoints(node: &str, ready: bool) -> Value {
 impl ApiClient {
     /// The calling thread must be in a namespace from which the API server is reachable.
     pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let client = runtime.block_on(async {
-            let file = Kubeconfig::read_from(kubeconfig)?;
-            let options = KubeConfigOptions::default();
-            let config = Config::from_custom_kubeconfig(file, &options).await?;
-            anyhow::Ok(Client::try_from(config)?)
-        })?;
+        let (runtime, client) = connect(kubeconfig)?;
         Ok(Self { runtime, client })
     }
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ferrolb_lab_bench::api_server::connect;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -36,15 +36,7 @@ pub(crate) struct ApiClient {
 impl ApiClient {
     /// The calling thread must be in a namespace from which the API server is reachable.
     pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let client = runtime.block_on(async {
-            let file = Kubeconfig::read_from(kubeconfig)?;
-            let options = KubeConfigOptions::default();
-            let config = Config::from_custom_kubeconfig(file, &options).await?;
-            anyhow::Ok(Client::try_from(config)?)
-        })?;
+        let (runtime, client) = connect(kubeconfig)?;
         Ok(Self { runtime, client })
     }
 
