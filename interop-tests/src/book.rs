@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::eventually::eventually;
+use crate::kube::ControlPlane;
 use crate::process::run;
 
 /// What stands for any text.
@@ -134,6 +135,19 @@ impl<'lab> Shell<'lab> {
             folder: folder.to_owned(),
             environment: Vec::new(),
         })
+    }
+
+    /// Makes the shell one of an administrator of the cluster, with kubectl and a kubeconfig. In
+    /// `home` is kubectl's cache, whose key is the API server's address: the same in all tests.
+    ///
+    /// # Errors
+    /// When the link to kubectl can't be created.
+    pub fn administrator(self, cp: &ControlPlane<'_>, home: &Path) -> Result<Self> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let shell = self.program("kubectl", cp.kubectl_program())?;
+        Ok(shell
+            .variable("KUBECONFIG", &text(&cp.admin_kubeconfig()))
+            .variable("HOME", &text(home)))
     }
 
     /// Makes a program available under the name that the page uses.

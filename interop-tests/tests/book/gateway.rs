@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ferrolb_interop_tests::book::{Page, Shell};
 use ferrolb_interop_tests::kube::{Pod, Rack};
 use ferrolb_interop_tests::lan::Host;
@@ -66,15 +66,9 @@ pub(super) fn clouds_and_gateways() {
 /// A shell with kubectl and ferrolb, as on the laptop of an administrator.
 fn laptop<'lab>(scratch: &Scratch, rack: &'lab Rack<'_>, name: &str) -> Result<Shell<'lab>> {
     let folder = scratch.file(&format!("shell-{name}"));
-    let kubeconfig = rack.cp.admin_kubeconfig();
-    let home = folder.display().to_string();
-    let shell = Shell::new(&folder, || rack.cp.command("bash"))?
-        .program("kubectl", rack.cp.kubectl_program())?
-        .program("ferrolb", &ferrolb()?)?
-        .variable("KUBECONFIG", kubeconfig.to_str().context("not UTF-8")?)
-        // kubectl's cache is keyed by the server's address, which is the same in all tests.
-        .variable("HOME", &home);
-    Ok(shell)
+    Shell::new(&folder, || rack.cp.command("bash"))?
+        .administrator(&rack.cp, &folder)?
+        .program("ferrolb", &ferrolb()?)
 }
 
 fn clouds(scratch: &Scratch, rack: &Rack<'_>, client: &Host) -> Result<()> {

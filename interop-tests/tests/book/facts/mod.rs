@@ -111,12 +111,9 @@ fn reader<'lab>(
         "case $1 in\n{}esac\nshift\nexec nsenter --net=/run/netns/\"$namespace\" sh -c \"$*\"",
         cases.collect::<String>()
     );
-    Ok(Shell::new(&scratch.file("reader"), || cp.command("bash"))?
-        .program("kubectl", cp.kubectl_program())?
-        .script("ssh", &ssh)?
-        .variable("KUBECONFIG", &cp.admin_kubeconfig().to_string_lossy())
-        // kubectl's cache of kinds is keyed by the server's address, equal in all tests.
-        .variable("HOME", &home.to_string_lossy()))
+    Shell::new(&scratch.file("reader"), || cp.command("bash"))?
+        .administrator(cp, &home)?
+        .script("ssh", &ssh)
 }
 
 /// Installs ferrolb as shipped, configures it, and sets annotations. Returns the addresses of the

@@ -221,14 +221,9 @@ fn start_objects(scratch: &Scratch) -> Result<ControlPlane<'_>> {
 
 /// The shell of an administrator, with a home folder of its own.
 fn administrator<'a>(cp: &'a ControlPlane<'_>, folder: &Path) -> Result<Shell<'a>> {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
     let home = folder.join("home");
     fs::create_dir_all(&home).with_context(|| home.display().to_string())?;
-    let shell = shell(folder, || cp.command("bash"))?
-        .program("kubectl", cp.kubectl_program())?
-        .program("helm", &packaged("helm")?)?;
-    Ok(shell
-        .variable("HOME", &text(&home))
-        .variable("KUBECONFIG", &text(&cp.admin_kubeconfig()))
-        .variable("KUBECACHEDIR", &text(&home.join("kubectl-cache"))))
+    shell(folder, || cp.command("bash"))?
+        .administrator(cp, &home)?
+        .program("helm", &packaged("helm")?)
 }

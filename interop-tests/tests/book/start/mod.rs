@@ -25,14 +25,10 @@ fn machine<'lab>(
     fs::create_dir_all(&folder)?;
     symlink(deploy().canonicalize()?, folder.join("deploy"))?;
     let program = ferrolb()?;
-    let shell = Shell::new(&folder, move || host.command("bash"))?
-        .program("kubectl", cp.kubectl_program())?
+    Shell::new(&folder, move || host.command("bash"))?
+        .administrator(cp, &folder)?
         .program("ferrolb", &program)?
-        .program("kubectl-ferrolb", &program)?
-        .variable("KUBECONFIG", &cp.admin_kubeconfig().display().to_string())
-        // kubectl's cache is there, with a key that is the same in all tests.
-        .variable("HOME", &folder.display().to_string());
-    Ok(shell)
+        .program("kubectl-ferrolb", &program)
 }
 
 /// The programs with which a reader reaches the host `tor`, the router with FRR.
