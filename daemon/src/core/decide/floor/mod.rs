@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{decide, selection};
+use super::alike::{AlikeNodes, Precision};
+use super::selection;
 use crate::core::api::ObjectName;
 use crate::core::config::Config;
 use crate::core::index::{Dirty, Index};
@@ -34,9 +35,29 @@ struct Announcers {
     floor: u32,
 }
 
+/// The nodes of the cluster.
+#[derive(Debug)]
+struct Nodes {
+    alike: AlikeNodes,
+    /// For each of them whether it goes on announcing: it is neither deleted nor shut down.
+    stays: Vec<bool>,
+}
+
+impl Nodes {
+    fn of(index: &Index) -> Self {
+        let nodes = index.nodes().values();
+        Self {
+            alike: AlikeNodes::of(index, Precision::Prefixes),
+            stays: nodes
+                .map(|node| !node.deleting && !node.shutting_down)
+                .collect(),
+        }
+    }
+}
+
 impl Announcers {
     /// None for a service without an address, or without a floor above 1.
-    fn of(index: &Index, service: &Service) -> Option<Self> {
+    fn of(index: &Index, nodes: &Nodes, service: &Service) -> Option<Self> {
         if !service.load_balancer {
             return None;
         }
@@ -47,16 +68,15 @@ impl Announcers {
             return None;
         }
         let mut counts = vec![0; service.addresses().len()];
-        for (name, node) in index.nodes() {
-            if node.deleting || node.shutting_down {
-                continue;
-            }
-            let announced = decide(index, name, Some(node), service).contributions;
+        nodes.alike.decide(index, service, |decision, members| {
+            let announced = &decision.contributions;
+            let staying = members.iter().filter(|place| nodes.stays[**place]).count();
             for (count, address) in counts.iter_mut().zip(service.addresses()) {
-                let mut announced = announced.iter();
-                *count += usize::from(announced.any(|one| one.prefix.contains(address)));
+                if announced.iter().any(|one| one.prefix.contains(address)) {
+                    *count += staying;
+                }
             }
-        }
+        });
         let nodes = counts.into_iter().min()?;
         Some(Self { nodes, floor })
     }
@@ -81,6 +101,8 @@ enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Floors {
     services: BTreeMap<Arc<ObjectName>, (Announcers, Phase)>,
+    /// The nodes since the last change of them or of the configuration.
+    nodes: Option<Nodes>,
     /// Whether all services were looked at.
     complete: bool,
 }
@@ -106,6 +128,7 @@ impl Floors {
             }
             return events;
         }
+        self.nodes = None;
         let known = self.services.keys().cloned();
         let existing = index.services().map(|service| service.name.clone());
         let names: BTreeSet<Arc<ObjectName>> = known.chain(existing).collect();
@@ -140,9 +163,10 @@ impl Floors {
         name: &ObjectName,
         events: &mut Vec<ServiceEvent>,
     ) {
+        let nodes = self.nodes.get_or_insert_with(|| Nodes::of(index));
         let service = index.service(name);
         let Some((service, found)) =
-            service.and_then(|service| Some((service, Announcers::of(index, service)?)))
+            service.and_then(|service| Some((service, Announcers::of(index, nodes, service)?)))
         else {
             self.services.remove(name);
             return;

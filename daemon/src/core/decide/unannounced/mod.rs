@@ -6,15 +6,16 @@
 //! changes: two processes never overwrite each other in turn. A service that was always announced
 //! has no condition.
 //!
-//! A look at a service costs a decision for each node at worst, so a step looks at a limited
-//! number. Sessions have no part in it: no process reads all BGPSessions.
+//! A look at a service costs a decision for each group of nodes that are alike, so a step looks at
+//! a limited number. Sessions have no part in it: no process reads all BGPSessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::alike::{AlikeNodes, Precision};
 use super::layer2::addresses::Layer2Addresses;
-use super::{Detail, Reason, Verdict, decide};
+use super::{Detail, Reason, Verdict};
 use crate::core::api::ObjectName;
 use crate::core::index::{Dirty, Index};
 use crate::core::model::{AnnouncedCondition, ConditionWrite, Service, ServiceEvent};
@@ -70,6 +71,8 @@ pub(crate) struct Unannounced {
     due: BTreeSet<Arc<ObjectName>>,
     known: BTreeMap<Arc<ObjectName>, Known>,
     layer2: Layer2Addresses,
+    /// The nodes since the last change of them or of the configuration.
+    nodes: Option<AlikeNodes>,
     /// Whether all services were noted.
     complete: bool,
 }
@@ -80,6 +83,7 @@ impl Default for Unannounced {
             due: BTreeSet::new(),
             known: BTreeMap::new(),
             layer2: Layer2Addresses::new(""),
+            nodes: None,
             complete: false,
         }
     }
@@ -103,6 +107,7 @@ impl Unannounced {
             }));
             return;
         }
+        self.nodes = None;
         let existing = index.services().map(|service| service.name.clone());
         self.due.extend(existing);
         self.due.extend(self.known.keys().cloned());
@@ -176,7 +181,10 @@ impl Unannounced {
             self.known.remove(name);
             return;
         };
-        let opinion = opinion(index, &self.layer2, service);
+        let nodes = self
+            .nodes
+            .get_or_insert_with(|| AlikeNodes::of(index, Precision::Prefixes));
+        let opinion = opinion(index, &self.layer2, nodes, service);
         let is_usual = !matches!(opinion, Opinion::Withheld(..));
         let known = self.known.get(name);
         if known.is_some_and(|known| known.opinion == opinion) {
@@ -214,7 +222,12 @@ impl Known {
 
 /// Whether some node announces a service by BGP or layer 2, and if not, the reason that the node
 /// has which gets furthest in the order of the decision.
-fn opinion(index: &Index, layer2: &Layer2Addresses, service: &Service) -> Opinion {
+fn opinion(
+    index: &Index,
+    layer2: &Layer2Addresses,
+    nodes: &AlikeNodes,
+    service: &Service,
+) -> Opinion {
     if !service.is_ours() || service.addresses().is_empty() {
         return Opinion::NotConcerned;
     }
@@ -225,14 +238,15 @@ fn opinion(index: &Index, layer2: &Layer2Addresses, service: &Service) -> Opinio
     if by_layer2 {
         return Opinion::Announced;
     }
+    let mut by_bgp = false;
     let mut reason: Option<Reason> = None;
-    for (name, node) in index.nodes() {
-        let decision = decide(index, name, Some(node), service);
-        if !decision.contributions.is_empty() {
-            return Opinion::Announced;
-        }
+    nodes.decide(index, service, |decision, _| {
+        by_bgp |= !decision.contributions.is_empty();
         let reasons = decision.verdicts.iter().map(|verdict| verdict.reason);
         reason = reason.max(reasons.max());
+    });
+    if by_bgp {
+        return Opinion::Announced;
     }
     let by_layer2 = layer2.withheld(&service.name).map(|(reason, _)| reason);
     let reason = reason.max(by_layer2).unwrap_or(Reason::NodeUnknown);
