@@ -196,15 +196,16 @@ pub(super) fn run(args: RunArgs, host: Host) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let serving = serving_thread().context("start the thread for HTTP and the control socket")?;
+    let serving =
+        serving_thread().context("start the thread for HTTP, the control socket and the Lease")?;
     match runtime.block_on(daemon(args, host, &serving))? {
         End::Stopped => Ok(ExitCode::SUCCESS),
         End::Restart => Err(panicked::restart()).context("can't restart this process"),
     }
 }
 
-/// Starts a separate thread for HTTP and the control socket, so that both answer while the control
-/// loop is stalled.
+/// Starts a separate thread for HTTP, the control socket and the Lease: all three go on while the
+/// control loop is stalled.
 fn serving_thread() -> std::io::Result<tokio::runtime::Handle> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -307,7 +308,7 @@ impl Daemon {
             .protection(args.kubeconfig.clone(), serving)
             .await?;
         let (tls, access) = protection.unzip();
-        let mut source = source(&args, &node).await?;
+        let mut source = source(&args, &node, serving).await?;
         let signals = StopSignals::listen()?;
         let signals_after_panic = StopSignals::listen()?;
         let state = args.state_dir.clone().map(StateDir::new);
@@ -624,7 +625,11 @@ async fn end_source(source: Option<Source>) {
     }
 }
 
-async fn source(args: &RunArgs, node: &str) -> anyhow::Result<Source> {
+async fn source(
+    args: &RunArgs,
+    node: &str,
+    serving: &tokio::runtime::Handle,
+) -> anyhow::Result<Source> {
     let config_namespaces = config_namespaces(own_namespace(), &args.config_namespace);
     if let Some(folder) = &args.manifests {
         return folder::start(folder.clone(), config_namespaces);
@@ -637,6 +642,7 @@ async fn source(args: &RunArgs, node: &str) -> anyhow::Result<Source> {
         node: node.to_owned(),
         role: args.role,
         identity: identity(node),
+        serving: serving.clone(),
     };
     // The message contains cause and remedy; the chain of causes would repeat it.
     let started = kube::start(options).await;

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kube::{Api, Client};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -90,6 +91,8 @@ pub(crate) struct KubeOptions {
     pub own_namespace: String,
     /// The node, for Events.
     pub node: String,
+    /// Where the Lease is renewed: a thread that no decision blocks.
+    pub serving: Handle,
 }
 
 /// The kinds that a role watches, and that must be listed before anything is decided.
@@ -218,7 +221,8 @@ pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
     }
     let (needs_endpoints, endpoints) = latest::channel(false);
     if options.role.allocates() {
-        tokio::spawn(allocate(context, options, watches, writes, endpoints));
+        let election = Election::start(context.clone(), options).await?;
+        tokio::spawn(allocate(context, election, watches, writes, endpoints));
     } else {
         tokio::spawn(async move {
             // There are no writes in this role; the channel closes at shutdown.
@@ -387,6 +391,36 @@ async fn supervise<F: Future<Output = ()>>(kind: Kind, follow: impl Fn() -> F) {
     }
 }
 
+/// The running election.
+struct Election {
+    task: JoinHandle<()>,
+    lead: latest::Receiver<Lead>,
+    release: oneshot::Sender<()>,
+}
+
+impl Election {
+    /// Starts it on [`KubeOptions::serving`], with a client of its own. A leader whose decisions
+    /// take longer than the Lease lasts goes on renewing it; the kubelet, which asks `/livez`,
+    /// ends one whose control loop hangs.
+    async fn start(context: Context, options: KubeOptions) -> Result<Self, StartError> {
+        let (kubeconfig, serving) = (options.kubeconfig.clone(), options.serving.clone());
+        let connect = async move { client::connect(kubeconfig.as_deref()).await };
+        let client = match serving.spawn(connect).await {
+            Ok(client) => client?,
+            Err(ended) => std::panic::resume_unwind(ended.into_panic()),
+        };
+        let (lead_in, lead) = latest::channel(Lead::default());
+        let (release, released) = oneshot::channel();
+        let context = Context { client, ..context };
+        let task = serving.spawn(elect(context, options, lead_in, released));
+        Ok(Self {
+            task,
+            lead,
+            release,
+        })
+    }
+}
+
 /// Takes part in the election until `release` fires or is dropped, except while MetalLB's
 /// controller runs.
 async fn elect(
@@ -434,17 +468,19 @@ async fn elect(
     }
 }
 
-/// Takes part in leader election and sends [`Event::Leading`].
+/// Follows the leader election, sends [`Event::Leading`] and writes statuses.
 async fn allocate(
     context: Context,
-    options: KubeOptions,
+    election: Election,
     mut watches: Watches,
     writes: StatusReceiver,
     mut endpoints: latest::Receiver<bool>,
 ) {
-    let (lead_in, mut lead) = latest::channel(Lead::default());
-    let (release, released) = oneshot::channel();
-    let mut election = tokio::spawn(elect(context.clone(), options, lead_in, released));
+    let Election {
+        mut task,
+        mut lead,
+        release,
+    } = election;
     let mut writer = JoinSet::new();
     let (allocating_term_in, allocating_term) = latest::channel(None);
     let writing = status_writer::write_all(
@@ -490,11 +526,11 @@ async fn allocate(
     drop(watches);
     drop(release);
     // The release has its own, shorter timeout; this one applies if it hangs.
-    if tokio::time::timeout(RELEASE_TIMEOUT, &mut election)
+    if tokio::time::timeout(RELEASE_TIMEOUT, &mut task)
         .await
         .is_err()
     {
-        election.abort();
+        task.abort();
     }
 }
 

@@ -1,3 +1,6 @@
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
 use serde_json::json;
 
 use super::*;
@@ -140,27 +143,36 @@ fn an_allocator_alone_needs_a_pool_and_no_object_that_announcers_need() {
     assert_eq!(addresses, ["192.0.2.0"]);
 }
 
-/// A process that stops waits for the source: its restart must be over within the restart time.
-#[tokio::test]
-async fn every_role_ends_at_once_when_it_is_stopped_even_without_an_api_server() {
+/// The options of a role, with an API server at a port of this host.
+fn options(role: Role, port: u16, serving: Handle) -> (KubeOptions, tempfile::NamedTempFile) {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "none",
-        "clusters": [{ "name": "none", "cluster": { "server": "http://127.0.0.1:1" } }],
+        "clusters": [
+            { "name": "none", "cluster": { "server": format!("http://127.0.0.1:{port}") } }
+        ],
         "contexts": [{ "name": "none", "context": { "cluster": "none", "user": "none" } }],
         "users": [{ "name": "none", "user": {} }],
     });
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), kubeconfig.to_string()).expect("written");
+    let options = KubeOptions {
+        kubeconfig: Some(file.path().to_owned()),
+        config_namespaces: vec!["metallb-system".to_owned()],
+        role,
+        identity: "test".to_owned(),
+        lease_namespace: "metallb-system".to_owned(),
+        own_namespace: "metallb-system".to_owned(),
+        node: "node-a".to_owned(),
+        serving,
+    };
+    (options, file)
+}
+
+/// A process that stops waits for the source: its restart must be over within the restart time.
+#[tokio::test]
+async fn every_role_ends_at_once_when_it_is_stopped_even_without_an_api_server() {
     for role in [Role::Allocator, Role::Announcer, Role::Layer2, Role::All] {
-        let options = KubeOptions {
-            kubeconfig: Some(file.path().to_owned()),
-            config_namespaces: vec!["metallb-system".to_owned()],
-            role,
-            identity: "test".to_owned(),
-            lease_namespace: "metallb-system".to_owned(),
-            own_namespace: "metallb-system".to_owned(),
-            node: "node-a".to_owned(),
-        };
+        let (options, _file) = options(role, 1, Handle::current());
         let Source {
             mut events, status, ..
         } = start(options).await.expect("a source");
@@ -170,4 +182,39 @@ async fn every_role_ends_at_once_when_it_is_stopped_even_without_an_api_server()
         let ended = tokio::time::timeout(Duration::from_secs(7), ended).await;
         assert!(ended.is_ok(), "{role:?}");
     }
+}
+
+/// A decision about many nodes and services takes longer than the Lease lasts.
+#[test]
+fn the_leader_election_goes_on_while_the_control_loop_is_blocked() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().expect("a runtime")
+    };
+    let (serving, control_loop) = (runtime(), runtime());
+    let (options, _file) = options(Role::Allocator, port, serving.handle().clone());
+    std::thread::spawn(move || serving.block_on(std::future::pending::<()>()));
+    let source = control_loop.block_on(start(options)).expect("a source");
+    // From here on nothing runs on the runtime of the control loop.
+    let about_the_lease = listener.incoming().flatten().find_map(|stream| {
+        let mut lines = BufReader::new(&stream).lines();
+        let request = lines.next()?.ok()?;
+        let headers = lines
+            .map_while(Result::ok)
+            .take_while(|line| !line.is_empty());
+        assert!(headers.count() > 0, "{request}");
+        if request.contains("/leases") {
+            return Some(request);
+        }
+        let body = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[]}"#;
+        let length = body.len();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+        let answer = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+        (&stream).write_all(answer.as_bytes()).expect("written");
+        None
+    });
+    assert!(about_the_lease.is_some_and(|request| request.contains("ferrolb-allocator")));
+    drop(source);
 }
