@@ -38,7 +38,7 @@ use crate::runtime::panicked::{self, Panicked};
 use crate::runtime::questions::{Asker, questions};
 use crate::runtime::role::Role;
 use crate::runtime::serve::control::server::{ControlService, Socket};
-use crate::runtime::serve::control::{DEFAULT_SOCKET, LAYER2_SOCKET};
+use crate::runtime::serve::control::{ALLOCATOR_SOCKET, DEFAULT_SOCKET, LAYER2_SOCKET};
 use crate::runtime::serve::http::tls::Tls;
 use crate::runtime::serve::http::{self, Served};
 use crate::runtime::source::kube::{self, OwnDaemonSet};
@@ -83,9 +83,10 @@ pub(super) struct RunArgs {
     config_namespace: Vec<String>,
     #[command(flatten)]
     metrics: MetricsArgs,
-    /// Path of the control socket (not of allocators), used by `ferrolb peers`, `peer`, `routes`,
-    /// `log`, `capture`, `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role
-    /// layer2 /run/ferrolb/layer2.sock, if it can be created]
+    /// Path of the control socket, used by `ferrolb peers`, `peer`, `routes`, `log`, `capture`,
+    /// `l2` and `probe`. [default: /run/ferrolb/ferrolb.sock, with the role layer2
+    /// /run/ferrolb/layer2.sock, with the role allocator /run/ferrolb/allocator.sock, if it can be
+    /// created]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Listen on this address for routers that dial in; can be given several times. Without it
@@ -237,6 +238,7 @@ async fn daemon(
 /// The listening sockets, bound at the start and served once all parts run.
 struct Listeners {
     metrics: TcpListener,
+    /// None if its default path can't be created.
     control: Option<Socket>,
 }
 
@@ -245,11 +247,9 @@ impl Listeners {
         // The only role that is rolled out with two processes on a node.
         let shared = args.role == Role::Layer2;
         let metrics = http::bind(args.metrics.metrics_addr, shared, serving)?;
-        let control = if args.role.announces() {
+        let control = {
             let _runtime = serving.enter();
             socket(args.socket.as_deref(), args.role)?
-        } else {
-            None
         };
         Ok(Self { metrics, control })
     }
@@ -591,7 +591,8 @@ fn shutdown_message(mode: Option<StopMode>) -> (String, ShutdownMode) {
 fn socket(path: Option<&Path>, role: Role) -> anyhow::Result<Option<Socket>> {
     let default = match role {
         Role::Layer2 => LAYER2_SOCKET,
-        Role::Allocator | Role::Announcer | Role::All => DEFAULT_SOCKET,
+        Role::Allocator => ALLOCATOR_SOCKET,
+        Role::Announcer | Role::All => DEFAULT_SOCKET,
     };
     match (Socket::bind(path.unwrap_or(Path::new(default))), path) {
         (Ok(socket), _) => Ok(Some(socket)),

@@ -23,6 +23,8 @@ pub(crate) const DEFAULT_SOCKET: &str = "/run/ferrolb/ferrolb.sock";
 /// Default path of the socket of a process whose only role is layer 2, since an announcer may run
 /// on the same host.
 pub(crate) const LAYER2_SOCKET: &str = "/run/ferrolb/layer2.sock";
+/// The same for an allocator, which answers probes on it.
+pub(crate) const ALLOCATOR_SOCKET: &str = "/run/ferrolb/allocator.sock";
 
 /// A request. A peer is selected by the BGPPeer's name or the router's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
