@@ -14,7 +14,7 @@ mod runtime;
 #[doc(hidden)]
 pub mod testing {
     pub use crate::core::api::{Kind, RawObject};
-    pub use crate::core::config::crd::yaml as crds;
+    pub use crate::core::config::crd::{metallb_yaml as metallb_crds, yaml as crds};
     pub use crate::core::decide::Reason;
     pub use crate::core::decide::owner_reason::OWNER_TEXTS;
     pub use crate::core::index::change::Change;

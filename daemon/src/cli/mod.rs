@@ -80,7 +80,7 @@ enum Command {
     /// effect is the same, so that they can replace it.
     Convert(convert::ConvertArgs),
     /// Print the CRDs of ferrolb's own resources, for kubectl apply -f -.
-    Crds,
+    Crds(crds::CrdsArgs),
     /// Predict from manifests the addresses, the routes of every node, the layer 2 candidates of
     /// every address, and what is withheld, with reason codes.
     Plan(plan::PlanArgs),
@@ -220,7 +220,7 @@ pub fn main_on(host: Host, arguments: impl IntoIterator<Item = OsString>) -> Exi
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => convert::run(&args),
-        Command::Crds => crds::run(),
+        Command::Crds(args) => crds::run(&args),
         Command::RouterConfig(args) => router_config::run(&args),
         Command::Ui(args) => ui::run(&args),
         Command::Demo(args) => run_demo(&args),
