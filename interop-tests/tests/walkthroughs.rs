@@ -1,6 +1,7 @@
 //! Published walk-throughs of MetalLB, with their objects as they stand there
 //! (`daemon/tests/plans/walkthroughs`): a Service gets its address and answers, over layer 2 and
-//! over BGP. Those with a ConfigMap run in a cluster that never had a CRD.
+//! over BGP. Those with a ConfigMap run in a cluster that never had a CRD. Walk-through 3 lost the
+//! texts of its ConfigMap and Service when it was published: these are reconstructed.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -9,18 +10,17 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ferrolb_interop_tests::bounce::Bounces;
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{
-    ControlPlane, DataPath, Ferrolb, Load, Metallb, Nodes, traffic_program,
-};
-use ferrolb_interop_tests::lan::{Host, answers, mac};
+use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Ferrolb, Load, Nodes, traffic_program};
+use ferrolb_interop_tests::lan::{Host, Mac, answers, mac};
 use ferrolb_interop_tests::netns::Namespace;
 use ferrolb_interop_tests::process::{Process, ferrolb};
 use ferrolb_interop_tests::router::{Bird, RouteEntry, Router, await_sessions, await_table};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{Topology, ipv4_addresses};
+use serde_json::json;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -48,7 +48,7 @@ fn file(walkthrough: &str, name: &str) -> PathBuf {
 /// A cluster with the Pods of a walk-through on every node.
 struct Cluster<'lab> {
     _servers: Vec<Process>,
-    _data_path: DataPath,
+    data_path: DataPath,
     cp: ControlPlane<'lab>,
 }
 
@@ -76,7 +76,7 @@ impl<'lab> Cluster<'lab> {
         }
         Ok(Self {
             _servers: servers,
-            _data_path: data_path,
+            data_path,
             cp,
         })
     }
@@ -105,46 +105,87 @@ fn await_answers(client: &Namespace, target: SocketAddr) -> Result<()> {
     })
 }
 
-/// Runs a walk-through of layer 2 mode.
-fn over_layer2(walkthrough: &Walkthrough, has_crds: bool) {
-    scenario(&format!("walkthrough-{}", walkthrough.name), |scratch| {
-        let rack = Topology::new(3)?;
-        let cluster = Cluster::start(scratch, &rack, walkthrough)?;
-        if has_crds {
-            cluster.cp.install_metallb_crds(Metallb::V0_14_9)?;
-        }
+/// The cluster of a walk-through of layer 2 mode, with a client on its segment.
+struct Segment<'lab> {
+    cluster: Cluster<'lab>,
+    rack: &'lab Topology,
+    client: Host,
+    /// Of the nodes, in their order.
+    macs: Vec<Mac>,
+    _allocator: Ferrolb<'lab>,
+    layer2: Vec<Ferrolb<'lab>>,
+}
+
+impl<'lab> Segment<'lab> {
+    /// Starts ferrolb with the walk-through's configuration.
+    fn start(
+        cluster: Cluster<'lab>,
+        rack: &'lab Topology,
+        walkthrough: &Walkthrough,
+    ) -> Result<Self> {
         cluster
             .cp
             .apply_path(&file(walkthrough.name, "config.yaml"))?;
-        let services = fs::read_to_string(file(walkthrough.name, "services.yaml"))?;
-        let services: Vec<&str> = services.split("---\n").collect();
-        ensure!(services.len() == walkthrough.services.len(), "{services:?}");
-        let mut processes = vec![Ferrolb::allocator(&cluster.cp, "allocator1")?];
-        for node in &rack.nodes {
-            processes.push(Ferrolb::layer2(&cluster.cp, node)?);
-        }
-        processes.iter_mut().try_for_each(Ferrolb::await_ready)?;
-        let client = Host::new(&rack, "client", 100)?;
+        let mut allocator = Ferrolb::allocator(&cluster.cp, "allocator1")?;
+        let nodes = rack.nodes.iter();
+        let mut layer2 = nodes
+            .clone()
+            .map(|node| Ferrolb::layer2(&cluster.cp, node))
+            .collect::<Result<Vec<_>>>()?;
+        allocator.await_ready()?;
+        layer2.iter_mut().try_for_each(Ferrolb::await_ready)?;
+        let client = Host::new(rack, "client", 100)?;
         let on_link = ["route", "add", walkthrough.network, "dev", "uplink"];
         client.namespace.ip(&on_link)?;
-        let nodes = rack.nodes.iter();
-        let macs = nodes
-            .map(|node| mac(&node.namespace))
-            .collect::<Result<Vec<_>>>()?;
-        for (manifest, (service, port, address)) in services.iter().zip(walkthrough.services) {
-            // One after the other, as the reader does.
-            cluster.cp.apply(manifest)?;
-            let address = cluster.await_address(service, address)?;
-            await_answers(&client.namespace, SocketAddr::new(address, *port))?;
-            // arping shows one node.
-            let found = answers(&client.namespace, address)?;
-            let is_node = found.iter().all(|mac| macs.contains(mac));
-            ensure!(
-                found.len() == 1 && is_node,
-                "{address}: {found:?}, nodes {macs:?}"
-            );
+        Ok(Self {
+            macs: nodes
+                .map(|node| mac(&node.namespace))
+                .collect::<Result<_>>()?,
+            cluster,
+            rack,
+            client,
+            _allocator: allocator,
+            layer2,
+        })
+    }
+
+    /// Waits until a Service has its address and answers. Returns the place of the node that
+    /// `arping` shows.
+    fn await_service(&self, (service, port, address): (&str, u16, &str)) -> Result<usize> {
+        let address = self.cluster.await_address(service, address)?;
+        await_answers(&self.client.namespace, SocketAddr::new(address, port))?;
+        self.owner(address)
+    }
+
+    /// The place of the one node that answers ARP.
+    fn owner(&self, address: IpAddr) -> Result<usize> {
+        let macs = &self.macs;
+        let found = answers(&self.client.namespace, address)?;
+        let mut owners = found.iter().map(|mac| macs.iter().position(|of| of == mac));
+        match (owners.next().flatten(), owners.next()) {
+            (Some(owner), None) => Ok(owner),
+            _ => bail!("{address}: {found:?}, nodes {macs:?}"),
         }
-        Ok(())
+    }
+}
+
+/// Runs a walk-through of layer 2 mode whose Services are manifests, and what follows.
+fn over_layer2(
+    walkthrough: &Walkthrough,
+    prepare: impl FnOnce(&ControlPlane<'_>) -> Result<()>,
+    then: impl FnOnce(&mut Segment<'_>) -> Result<()>,
+) {
+    scenario(&format!("walkthrough-{}", walkthrough.name), |scratch| {
+        let rack = Topology::new(3)?;
+        let cluster = Cluster::start(scratch, &rack, walkthrough)?;
+        prepare(&cluster.cp)?;
+        let mut segment = Segment::start(cluster, &rack, walkthrough)?;
+        let services = file(walkthrough.name, "services.yaml");
+        segment.cluster.cp.apply_path(&services)?;
+        for service in walkthrough.services {
+            segment.await_service(*service)?;
+        }
+        then(&mut segment)
     });
 }
 
@@ -157,17 +198,78 @@ const NGINX: Walkthrough = Walkthrough {
     whole: false,
 };
 
+/// What `kubectl run nginx` created in 2019. The lab's Pods have its labels.
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: nginx, labels: {run: nginx}}
+spec:
+  replicas: 0
+  selector: {matchLabels: {run: nginx}}
+  template:
+    metadata: {labels: {run: nginx}}
+    spec: {containers: [{name: nginx, image: nginx, ports: [{containerPort: 80}]}]}
+";
+
+/// Runs `kubectl expose deploy nginx` with arguments.
+fn expose(cp: &ControlPlane<'_>, arguments: &str) -> Result<()> {
+    let command = format!("expose deploy nginx {arguments} --target-port 80 --type LoadBalancer");
+    cp.kubectl(&command.split(' ').collect::<Vec<_>>())?;
+    Ok(())
+}
+
 #[test]
-fn walkthrough_1_two_services_get_an_address_each_from_a_config_map() {
-    let walkthrough = Walkthrough {
-        name: "1",
-        services: &[
-            ("nginx", 8080, "172.22.132.150"),
-            ("nginx-80", 80, "172.22.132.151"),
-        ],
-        ..NGINX
-    };
-    over_layer2(&walkthrough, false);
+fn walkthrough_1_services_get_an_address_each_from_a_config_map_or_share_one() {
+    let walkthrough = Walkthrough { name: "1", ..NGINX };
+    scenario("walkthrough-1", |scratch| {
+        let rack = Topology::new(3)?;
+        let cluster = Cluster::start(scratch, &rack, &walkthrough)?;
+        let segment = Segment::start(cluster, &rack, &walkthrough)?;
+        let cp = &segment.cluster.cp;
+        cp.apply(DEPLOYMENT)?;
+        expose(cp, "--port 8080")?;
+        segment.await_service(("nginx", 8080, "172.22.132.150"))?;
+        expose(cp, "--name nginx-80 --port 80")?;
+        segment.await_service(("nginx-80", 80, "172.22.132.151"))?;
+        // The annotation that the text ends with.
+        expose(cp, "--name shared-81 --port 81")?;
+        let annotation = "metallb.universe.tf/allow-shared-ip=nginx";
+        cp.kubectl(&["annotate", "service", "shared-81", annotation])?;
+        segment.await_service(("shared-81", 81, "172.22.132.152"))?;
+        let shared = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "name": "shared-82",
+                "annotations": { "metallb.universe.tf/allow-shared-ip": "nginx" },
+            },
+            "spec": {
+                "type": "LoadBalancer", "selector": { "run": "nginx" },
+                "ports": [{ "port": 82, "targetPort": 80 }],
+            },
+        });
+        cp.apply(&shared.to_string())?;
+        segment.await_service(("shared-82", 82, "172.22.132.152"))?;
+        // The pool that the text has in comments, with the protocol that it lacks there.
+        let config = fs::read_to_string(file("1", "config.yaml"))?;
+        let config = config
+            .replace(
+                "# - name: production",
+                "- name: production\n      protocol: layer2",
+            )
+            .replace("    #   ", "      ")
+            .replace("    # ", "    ");
+        cp.apply(&config)?;
+        expose(cp, "--name by-request --port 80")?;
+        let pool = "metallb.universe.tf/address-pool=production";
+        cp.kubectl(&["annotate", "service", "by-request", pool])?;
+        // .0 is one of the addresses that some old routers drop.
+        segment
+            .cluster
+            .await_address("by-request", "172.22.131.1")?;
+        expose(cp, "--name unasked --port 80")?;
+        segment.await_service(("unasked", 80, "172.22.132.153"))?;
+        Ok(())
+    });
 }
 
 #[test]
@@ -180,12 +282,84 @@ fn walkthrough_2_a_service_requests_a_pool_by_the_older_annotation() {
         network: "192.168.61.0/24",
         whole: false,
     };
-    over_layer2(&walkthrough, true);
+    let install_crds = |cp: &ControlPlane<'_>| {
+        cp.install_ferrolb_crds()?;
+        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/metallb-crds.yaml");
+        let crds = crds.to_str().context("path is not UTF-8")?;
+        cp.kubectl(&["apply", "--server-side", "-f", crds])?;
+        cp.kubectl(&[
+            "wait",
+            "--for=condition=established",
+            "--timeout=30s",
+            "crd",
+            "--all",
+        ])?;
+        Ok(())
+    };
+    over_layer2(&walkthrough, install_crds, |segment| {
+        let (_, port, address) = walkthrough.services[0];
+        let address: IpAddr = address.parse()?;
+        let owner = segment.owner(address)?;
+        segment.rack.nodes[owner]
+            .namespace
+            .ip(&["link", "set", "uplink", "down"])?;
+        segment.layer2[owner].process().kill()?;
+        // No kubelet reports that the Pod of the node is gone.
+        let pod = &segment.cluster.data_path.pods[owner].name;
+        segment
+            .cluster
+            .cp
+            .kubectl(&["delete", "pod", pod, "--force"])?;
+        eventually("another node answers", TIMEOUT, || {
+            let next = segment.owner(address)?;
+            ensure!(next != owner, "still node {owner}");
+            Ok(())
+        })?;
+        await_answers(&segment.client.namespace, SocketAddr::new(address, port))
+    });
+}
+
+/// Creates the Secret of walk-throughs 4 and 5. Its key has two lines.
+fn create_memberlist(segment: &mut Segment<'_>) -> Result<()> {
+    let cp = &segment.cluster.cp;
+    let script = format!(
+        "{} --kubeconfig {} create secret generic -n metallb-system memberlist \
+         --from-literal=secretkey=\"$(openssl rand -base64 128)\"",
+        cp.kubectl_program().display(),
+        cp.admin_kubeconfig().display()
+    );
+    let created = cp.command("bash").args(["-c", &script]).output()?;
+    ensure!(created.status.success(), "{created:?}");
+    Ok(())
 }
 
 #[test]
 fn walkthrough_4_a_service_gets_an_address_from_a_config_map() {
-    over_layer2(&NGINX, false);
+    let create = |segment: &mut Segment<'_>| {
+        let (_, port, address) = NGINX.services[0];
+        let address: IpAddr = address.parse()?;
+        let owner = segment.owner(address)?;
+        let target = SocketAddr::new(address, port);
+        let load = Load::start(&segment.client.namespace, target, 20, 0)?;
+        create_memberlist(segment)?;
+        // The nodes change from the key of their own to this one.
+        sleep(Duration::from_secs(3));
+        let report = load.stop()?;
+        ensure!(
+            report.failed == 0 && report.total_answered() > 0,
+            "{report:?}"
+        );
+        ensure!(segment.owner(address)? == owner, "another owner");
+        // A process that starts now knows no other key.
+        let next = (owner + 1) % segment.layer2.len();
+        let process = &mut segment.layer2[next];
+        process.process().kill()?;
+        process.start_again()?;
+        process.await_ready()?;
+        ensure!(segment.owner(address)? == owner, "another owner");
+        Ok(())
+    };
+    over_layer2(&NGINX, |_| Ok(()), create);
 }
 
 #[test]
@@ -196,7 +370,7 @@ fn walkthrough_5_a_service_gets_an_address_from_a_config_map() {
         network: "11.11.11.0/24",
         ..NGINX
     };
-    over_layer2(&walkthrough, false);
+    over_layer2(&walkthrough, |_| Ok(()), |_| Ok(()));
 }
 
 /// The router of walk-through 4: AS 64501 at 10.0.0.1, a hop away from the nodes' network.
@@ -300,8 +474,8 @@ template bgp node {
 protocol bgp nodes from node {}
 ";
 
-/// The allocator reads the published ConfigMap. Its Calico announces the whole network, with both
-/// communities: objects of ferrolb do that instead.
+/// The allocator reads the ConfigMap. Calico announces the whole network there, with both
+/// communities, from the workers only: objects of ferrolb do that instead.
 #[test]
 fn walkthrough_3_a_service_answers_in_a_network_that_all_nodes_announce_whole() {
     let walkthrough = Walkthrough {
@@ -329,12 +503,20 @@ fn walkthrough_3_a_service_answers_in_a_network_that_all_nodes_announce_whole() 
         let address = cluster.await_address(service, address)?;
 
         cluster.cp.apply_path(&file("3-bgp", "config.yaml"))?;
+        // The first node stands for the control plane.
+        let workers = &rack.nodes[1..];
+        for worker in workers {
+            let label = "node-role.kubernetes.io/worker=true";
+            cluster
+                .cp
+                .kubectl(&["label", "node", &worker.name, label])?;
+        }
         let mut announcers = Vec::new();
         for node in &rack.nodes {
             announcers.push(Ferrolb::announcer(&cluster.cp, node)?);
         }
         announcers.iter_mut().try_for_each(Ferrolb::await_ready)?;
-        let whole = rack.nodes.iter().map(|node| {
+        let whole = workers.iter().map(|node| {
             let route = RouteEntry::new(walkthrough.network, &node.ipv4.to_string())?;
             let route = route.communities(&["64700:120"]);
             Ok(route.large_communities(&["64700:300:100"]))
@@ -342,7 +524,7 @@ fn walkthrough_3_a_service_answers_in_a_network_that_all_nodes_announce_whole() 
         await_table(&router, &whole.collect::<Result<_>>()?, TIMEOUT)?;
         await_answers(rack.client()?, SocketAddr::new(address, port))?;
         // Processes of a node reach it too, although the node discards what is not delivered.
-        await_answers(&rack.nodes[0].namespace, SocketAddr::new(address, port))?;
+        await_answers(&workers[0].namespace, SocketAddr::new(address, port))?;
         let unused: IpAddr = "192.168.5.77".parse()?;
         let bounces = Bounces::count(&rack, unused)?;
         ensure!(bounces == Bounces::NONE, "{bounces:?}");
