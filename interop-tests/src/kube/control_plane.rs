@@ -324,12 +324,6 @@ impl<'s> ControlPlane<'s> {
         self.kubectl_as(&self.admin_kubeconfig(), arguments)
     }
 
-    /// The path of kubectl.
-    #[must_use]
-    pub fn kubectl_path(&self) -> &Path {
-        &self.kubectl
-    }
-
     /// Runs kubectl with this kubeconfig.
     ///
     /// # Errors

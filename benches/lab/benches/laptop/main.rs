@@ -82,7 +82,7 @@ fn run(scratch: &Scratch, sizes: &[Size], commands: bool, page: bool) -> Result<
         cp: &cp,
         host: &host,
         kubeconfig: cp.reader_kubeconfig()?,
-        kubectl: cp.kubectl_path().to_owned(),
+        kubectl: cp.kubectl_program().to_owned(),
         change,
     };
     let viewer = Viewer {
