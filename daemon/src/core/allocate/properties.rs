@@ -251,13 +251,17 @@ impl Cluster {
         );
     }
 
-    fn deliver(&mut self, write: &StatusWrite) {
+    fn deliver(&mut self, write: &StatusWrite) -> Result<(), TestCaseError> {
         let found = self.services.iter().find(|(id, stored)| {
             service_key(**id).name == *write.service
                 && stored.version.to_string() == write.resource_version
         });
         // The API server rejects the write if the Service changed.
         if let Some((id, stored)) = found {
+            let gained = write.addresses.iter();
+            let mut gained = gained.filter(|address| !stored.addresses.contains(address));
+            let unasked = gained.find(|address| !stored.wish.permits(**address));
+            prop_assert!(unasked.is_none(), "s{id} gets {unasked:?}: {:?}", stored.wish);
             let (addresses, pool) = (write.addresses.clone(), write.pool.clone());
             let stored = Stored {
                 addresses,
@@ -266,6 +270,7 @@ impl Cluster {
             };
             self.store(*id, stored);
         }
+        Ok(())
     }
 
     /// A new process reads everything and leads.
@@ -283,7 +288,7 @@ impl Cluster {
         });
     }
 
-    fn apply(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) -> Result<(), TestCaseError> {
         match event {
             Event::Write(id, wish) => match self.services.get(&id).cloned() {
                 Some(stored) => self.store(id, Stored { wish, ..stored }),
@@ -317,7 +322,7 @@ impl Cluster {
             Event::Deliver if self.in_flight.is_empty() => {}
             Event::Deliver => {
                 let write = self.in_flight.remove(0);
-                self.deliver(&write);
+                self.deliver(&write)?;
             }
             Event::Crash => {
                 self.in_flight.clear();
@@ -325,6 +330,7 @@ impl Cluster {
             }
             Event::NewLeader => self.lead(),
         }
+        Ok(())
     }
 
     /// Delivers all writes until none is left.
@@ -333,7 +339,7 @@ impl Cluster {
             if self.in_flight.is_empty() {
                 return Ok(());
             }
-            self.apply(Event::Deliver);
+            self.apply(Event::Deliver)?;
         }
         Err(TestCaseError::fail("writes without an end"))
     }
@@ -386,20 +392,16 @@ impl Cluster {
     }
 
     /// Each address that a Service had before it still has, unless a rule permits the loss: a pool
-    /// that was deleted or edited meanwhile may have lost it.
-    fn check_kept(
-        &self,
-        before: &Self,
-        touched: &BTreeSet<u8>,
-        edited: &BTreeSet<usize>,
-    ) -> Result<(), TestCaseError> {
+    /// that was deleted or edited meanwhile may have lost it, or an edit of the Service.
+    fn check_kept(&self, before: &Self, changes: &Changes) -> Result<(), TestCaseError> {
         for (id, old) in &before.services {
-            let Some(new) = self.services.get(id).filter(|_| !touched.contains(id)) else {
+            let may_lose = changes.may_cost(*id, old);
+            let Some(new) = self.services.get(id).filter(|_| !may_lose) else {
                 continue;
             };
             let is_unchanged = |address: &&IpAddr| {
                 self.pool_of(**address).is_some_and(|pool| {
-                    before.pool_of(**address) == Some(pool) && !edited.contains(&pool.0)
+                    before.pool_of(**address) == Some(pool) && !changes.pools.contains(&pool.0)
                 })
             };
             let all_or_nothing =
@@ -408,10 +410,13 @@ impl Cluster {
                 continue;
             }
             for address in old.addresses.iter().filter(is_unchanged) {
-                // Of two Services that share, a change of one can cost the other the address.
+                // Of two Services that share, the one that changes loses the address. A new leader
+                // doesn't know which one that was.
                 let shared = before.services.iter().any(|(other, stored)| {
-                    other != id && touched.contains(other) && stored.addresses.contains(address)
+                    let is_touched = changes.services.contains_key(other);
+                    other != id && is_touched && stored.addresses.contains(address)
                 });
+                let shared = shared && changes.leader;
                 prop_assert!(
                     shared || new.addresses.contains(address),
                     "s{id} lost {address}: {:?}",
@@ -431,12 +436,96 @@ impl Cluster {
     }
 }
 
-fn touched_by(event: &Event) -> Option<u8> {
-    match event {
-        Event::Write(id, _) | Event::Delete(id) | Event::Recreate(id) | Event::Clear(id) => {
-            Some(*id)
+impl Wish {
+    /// Whether a Service may get an address unless it has it: the request permits it, and without
+    /// a request its pool is assigned automatically.
+    fn permits(&self, address: IpAddr) -> bool {
+        let has = |definition: &str| {
+            let mut nets = definition.split(' ');
+            nets.any(|net| {
+                let net: ipnet::IpNet = net.parse().expect("a network");
+                net.contains(&address)
+            })
+        };
+        let mut pools = POOLS.iter();
+        let pool = pools.find(|(_, definitions, _)| definitions.iter().any(|of| has(of)));
+        let Some((name, _, auto_assign)) = pool else {
+            return false;
+        };
+        let requested = self.addresses.map(|text| {
+            let mut addresses = text.split(',');
+            addresses.any(|text| text.parse() == Ok(address))
+        });
+        self.load_balancer
+            && self.pool.is_none_or(|pool| pool == *name)
+            && requested.unwrap_or(true)
+            && (*auto_assign || self.pool.is_some() || self.addresses.is_some())
+    }
+}
+
+/// What happened since a state of the cluster.
+struct Changes {
+    /// What users wrote into a Service. None: something else happened to it.
+    services: BTreeMap<u8, Option<Vec<Wish>>>,
+    /// The pools that were edited.
+    pools: BTreeSet<usize>,
+    /// Whether the leader changed.
+    leader: bool,
+}
+
+impl Changes {
+    fn of(before: &Cluster, events: &[Event]) -> Self {
+        let mut changes = Self {
+            services: BTreeMap::new(),
+            pools: BTreeSet::new(),
+            leader: false,
+        };
+        for event in events {
+            match event {
+                Event::Write(id, wish) => {
+                    let writes = changes.services.entry(*id);
+                    if let Some(wishes) = writes.or_insert_with(|| Some(Vec::new())) {
+                        wishes.push(wish.clone());
+                    }
+                }
+                Event::Delete(id) | Event::Recreate(id) | Event::Clear(id) => {
+                    changes.services.insert(*id, None);
+                }
+                Event::Pool(pool, to) if before.pools.get(pool) != to.as_ref() => {
+                    changes.pools.insert(*pool);
+                }
+                Event::Pool(..) | Event::Deliver => {}
+                Event::Crash | Event::NewLeader => changes.leader = true,
+            }
         }
-        _ => None,
+        changes
+    }
+
+    /// Whether what happened to a Service may cost it an address.
+    fn may_cost(&self, id: u8, old: &Stored) -> bool {
+        let Some(wishes) = self.services.get(&id) else {
+            return false;
+        };
+        let Some(wishes) = wishes else {
+            return true;
+        };
+        wishes.iter().any(|wish| {
+            let Wish {
+                load_balancer,
+                families,
+                policy,
+                pool,
+                addresses,
+                shares,
+            } = wish;
+            let requests = pool.is_some() || addresses.is_some();
+            let is_refused = old.addresses.iter().any(|address| !wish.permits(*address));
+            !load_balancer
+                || *families != old.wish.families
+                || *policy != old.wish.policy
+                || *shares != old.wish.shares
+                || (requests && is_refused)
+        })
     }
 }
 
@@ -447,22 +536,17 @@ proptest! {
     ) {
         let mut cluster = Cluster::default();
         for pool in 0..POOLS.len() {
-            cluster.apply(Event::Pool(pool, Some(0)));
+            cluster.apply(Event::Pool(pool, Some(0)))?;
         }
         for events in groups {
             let before = cluster.snapshot();
-            let touched = events.iter().filter_map(touched_by).collect();
-            let edited = events.iter().filter_map(|event| match event {
-                Event::Pool(pool, to) if before.pools.get(pool) != to.as_ref() => Some(*pool),
-                _ => None,
-            });
-            let edited = edited.collect();
+            let changes = Changes::of(&before, &events);
             for event in events {
-                cluster.apply(event);
+                cluster.apply(event)?;
             }
             cluster.settle()?;
             cluster.check()?;
-            cluster.check_kept(&before, &touched, &edited)?;
+            cluster.check_kept(&before, &changes)?;
             // A restart writes nothing.
             cluster.lead();
             prop_assert!(cluster.in_flight.is_empty(), "{:?}", cluster.in_flight);
