@@ -21,10 +21,41 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// ferrolb's crates at info, libraries at warn, unless RUST_LOG is set. kube logs every failed
-/// attempt as an error; ferrolb's Kubernetes source logs an outage of the API server once.
-const FILTER: &str = "warn,ferrolb=info,ferrolb_bgp=info,ferrolb_layer2=info,kube_client=off,\
-    kube_runtime=off";
+/// What is logged, with MetalLB's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Everything, each message of a session included.
+    All,
+    /// Details for the search for a fault.
+    Debug,
+    /// Changes of state.
+    Info,
+    /// What needs attention.
+    Warn,
+    /// Errors only.
+    Error,
+    /// Nothing.
+    None,
+}
+
+impl LogLevel {
+    /// ferrolb's crates at this level, libraries at warn at most. kube logs every failed attempt
+    /// as an error; ferrolb's Kubernetes source logs an outage of the API server once.
+    fn filter(self) -> EnvFilter {
+        let (ours, others) = match self {
+            Self::All => ("trace", "warn"),
+            Self::Debug => ("debug", "warn"),
+            Self::Info => ("info", "warn"),
+            Self::Warn => ("warn", "warn"),
+            Self::Error => ("error", "error"),
+            Self::None => ("off", "off"),
+        };
+        EnvFilter::new(format!(
+            "{others},ferrolb={ours},ferrolb_bgp={ours},ferrolb_layer2={ours},kube_client=off,\
+             kube_runtime=off"
+        ))
+    }
+}
 
 /// Panic hook: logs the panic like any other event.
 pub fn log_panic(panic: &PanicHookInfo<'_>) {
@@ -50,8 +81,8 @@ fn printable_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
 }
 
 /// Starts logging to standard error, including panics. The default format is text on a terminal,
-/// else JSON.
-pub(crate) fn start(format: Option<LogFormat>) {
+/// else JSON. RUST_LOG takes precedence over the level.
+pub(crate) fn start(format: Option<LogFormat>, level: LogLevel) {
     panic::set_hook(Box::new(log_panic));
     let terminal = io::stderr().is_terminal();
     let default = if terminal {
@@ -59,7 +90,7 @@ pub(crate) fn start(format: Option<LogFormat>) {
     } else {
         LogFormat::Json
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| level.filter());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
@@ -100,6 +131,22 @@ mod tests {
 
         fn make_writer(&self) -> Self {
             self.clone()
+        }
+    }
+
+    #[test]
+    fn the_log_level_has_metallbs_names() {
+        for (name, ours) in [
+            ("all", "ferrolb=trace"),
+            ("debug", "ferrolb=debug"),
+            ("info", "ferrolb=info"),
+            ("warn", "ferrolb=warn"),
+            ("error", "ferrolb=error"),
+            ("none", "ferrolb=off"),
+        ] {
+            let level = LogLevel::from_str(name, false).expect(name);
+            let filter = level.filter().to_string();
+            assert!(filter.split(',').any(|part| part == ours), "{filter}");
         }
     }
 

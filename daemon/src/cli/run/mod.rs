@@ -44,7 +44,7 @@ use crate::runtime::serve::http::{self, Served};
 use crate::runtime::source::kube::{self, OwnDaemonSet};
 use crate::runtime::source::{Source, folder};
 use crate::runtime::status::DaemonStatus;
-use crate::runtime::telemetry::{self, LogFormat};
+use crate::runtime::telemetry::{self, LogFormat, LogLevel};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,6 +120,9 @@ pub(super) struct RunArgs {
     /// Format of log lines. [default: text on a terminal, else json]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
+    /// What is logged. RUST_LOG takes precedence.
+    #[arg(long, value_enum, default_value = "info")]
+    log_level: LogLevel,
     /// Folder for the state file, whose routes are announced if the API server is unavailable after
     /// a restart.
     #[arg(long, value_name = "DIR")]
@@ -193,7 +196,7 @@ impl RunArgs {
 }
 
 pub(super) fn run(args: RunArgs, host: Host) -> anyhow::Result<ExitCode> {
-    telemetry::start(args.log_format);
+    telemetry::start(args.log_format, args.log_level);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
