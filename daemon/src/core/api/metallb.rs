@@ -241,7 +241,7 @@ pub(crate) struct BgpAdvertisementSpec {
     #[schemars(range(min = 1, max = 32))]
     pub aggregation_length: Option<i32>,
     /// Prefix length of IPv6 routes.
-    #[schemars(range(min = 0, max = 128))]
+    #[schemars(range(min = 1, max = 128))]
     pub aggregation_length_v6: Option<i32>,
     /// LOCAL_PREF of routes to iBGP peers.
     pub local_pref: u32,

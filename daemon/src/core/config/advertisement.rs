@@ -289,7 +289,7 @@ fn floor(value: Option<u32>) -> Result<u32, FieldError> {
 }
 
 fn length_of_v6(value: Option<i32>) -> Result<u8, FieldError> {
-    length("spec.aggregationLengthV6", value, 0, 128)
+    length("spec.aggregationLengthV6", value, 1, 128)
 }
 
 fn length(path: &str, value: Option<i32>, min: u8, max: u8) -> Result<u8, FieldError> {
