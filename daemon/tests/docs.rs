@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use ferrolb::testing::{DaemonStatus, OWNER_TEXTS, Reason, crds, metallb_crds, metrics, render_metrics};
+use ferrolb::testing::{
+    DaemonStatus, OWNER_TEXTS, Reason, crds, metallb_crds, metrics, render_metrics,
+};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -262,7 +264,10 @@ fn the_readme_of_the_chart_has_its_values() {
 fn the_crds_and_the_file_with_all_manifests_are_current() {
     let yaml = crds().expect("YAML");
     check("../deploy/manifests/0-crds.yaml", &yaml);
-    check("../deploy/metallb-crds.yaml", &metallb_crds().expect("YAML"));
+    check(
+        "../deploy/metallb-crds.yaml",
+        &metallb_crds().expect("YAML"),
+    );
     let folder = root().join("deploy/manifests");
     let read = |name: &str| fs::read_to_string(folder.join(name)).expect("a manifest");
     let base: Value = serde_saphyr::from_str(&read("kustomization.yaml")).expect("YAML");

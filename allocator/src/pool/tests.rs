@@ -186,6 +186,17 @@ fn options_default_to_automatic_assignment_of_all_addresses() {
 }
 
 #[test]
+fn the_capacity_of_huge_ranges_does_not_overflow() {
+    let two = parse(&["2001:db8::/64", "2001:db8:1::/64"]).unwrap();
+    assert_eq!(two.capacity(Family::V6), 1 << 65);
+    let all = parse(&["8000::/2", "0400::/6", "2000::/3", "4000::/2"]).unwrap();
+    assert_eq!(
+        all.capacity(Family::V6),
+        (1 << 126) + (1 << 122) + (1 << 125) + (1 << 126)
+    );
+}
+
+#[test]
 fn capacity_excludes_buggy_addresses() {
     let table = [
         ("10.0.0.0/24", 256, 254),

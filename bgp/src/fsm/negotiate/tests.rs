@@ -52,6 +52,17 @@ fn a_four_octet_as_is_sent_as_as_trans_and_read_from_its_capability_rfc6793_4_1(
 }
 
 #[test]
+fn the_first_as_number_of_four_octets_is_65536_rfc6793_4_1() {
+    for (asn, sent) in [(65535, 65535), (65536, 23456), (65537, 23456)] {
+        let config = PeerConfig {
+            local_asn: Asn(asn),
+            ..config()
+        };
+        assert_eq!(our_open(&config, OURS, false, None).asn, sent, "AS {asn}");
+    }
+}
+
+#[test]
 fn an_unsupported_version_is_answered_with_ours_rfc4271_6_2() {
     for version in [0, 3, 5] {
         assert_eq!(

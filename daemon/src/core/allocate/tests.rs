@@ -265,6 +265,21 @@ fn a_failed_allocation_is_one_warning_until_its_reason_changes() {
 }
 
 #[test]
+fn a_service_that_requires_two_families_and_has_one_cluster_ip_gets_a_warning() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32", "2001:db8::1/128"]);
+    let spec = json!({ "ipFamilyPolicy": "RequireDualStack" });
+    service(&mut index, "web", "1", spec);
+    let result = allocation.decide_all(&index);
+    let [(warning, reason, message)] = events(&result)[..] else {
+        panic!("{result:?}");
+    };
+    assert!(warning && reason == "AllocationFailed", "{reason}");
+    assert!(message.contains("cluster IP"), "{message}");
+}
+
+#[test]
 fn an_address_that_a_pool_lost_is_cleared_with_an_event() {
     let mut index = Index::default();
     let mut allocation = Allocation::default();
