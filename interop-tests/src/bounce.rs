@@ -1,5 +1,5 @@
 //! Packets to an address that no Service has: whether nodes send them back to the router, which
-//! sends them to a node again, until their TTL expires. A traceroute would show the two in turn.
+//! sends them to a node again, until their TTL expires. A traceroute shows the two in turn.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -65,6 +65,26 @@ fn send(target: IpAddr) -> Result<()> {
         socket.send_to(b"probe", SocketAddr::new(target, port))?;
     }
     Ok(())
+}
+
+/// The hops that `traceroute` shows from the client of a rack, eight at most. None: no answer from
+/// that hop.
+///
+/// # Errors
+/// When it prints something else.
+pub fn traceroute(rack: &Topology, target: IpAddr) -> Result<Vec<Option<IpAddr>>> {
+    let text = target.to_string();
+    let arguments = ["-n", "-q", "1", "-w", "1", "-m", "8", &text];
+    let output = rack.client()?.run("traceroute", &arguments)?;
+    // The first line names the target. " 2  10.99.0.11  0.030 ms", or " 3  *".
+    let hops = output.lines().skip(1).map(|line| {
+        let hop = line.split_whitespace().nth(1);
+        match hop.with_context(|| output.clone())? {
+            "*" => Ok(None),
+            address => Ok(Some(address.parse().with_context(|| output.clone())?)),
+        }
+    });
+    hops.collect()
 }
 
 /// Sums since the namespaces exist.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ferrolb_interop_tests::bounce::{Bounces, PACKETS};
+use ferrolb_interop_tests::bounce::{Bounces, PACKETS, traceroute};
 use ferrolb_interop_tests::daemon::Folder;
 use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::manifest::{self, EXCLUDE_LABEL};
@@ -83,6 +83,10 @@ fn check_no_bounce(rack: &Topology) -> Result<()> {
     for target in UNUSED {
         let bounces = Bounces::count(rack, target.parse()?)?;
         ensure!(bounces == Bounces::NONE, "{target}: {bounces:?}");
+        // The router, and then no answer: the node discards the packet.
+        let hops = traceroute(rack, target.parse()?)?;
+        let answered = hops.iter().flatten().count();
+        ensure!(answered == 1 && hops[0].is_some(), "{target}: {hops:?}");
     }
     Ok(())
 }
@@ -101,6 +105,10 @@ fn check_bounce_without_rules(rack: &Topology) -> Result<()> {
             bounces.by_nodes > 100 && bounces.time_exceeded > 0,
             "{target}: {bounces:?}"
         );
+        // The router is every second hop.
+        let hops = traceroute(rack, target.parse()?)?;
+        let is_repeated = |hop| hops.iter().flatten().filter(|other| *other == hop).count() > 2;
+        ensure!(hops.iter().flatten().any(is_repeated), "{target}: {hops:?}");
     }
     Ok(())
 }

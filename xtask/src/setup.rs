@@ -46,6 +46,7 @@ const PACKAGES: &[&str] = &[
     "runc",
     "tcpdump",
     "tcpreplay",
+    "traceroute",
 ];
 
 /// The version of cargo-deny to install if there is none.
