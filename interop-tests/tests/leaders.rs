@@ -122,7 +122,8 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
         let begin = Instant::now();
         a_stopped_leader_is_replaced_at_once(&cp, &mut first, &allocated)?;
         let stopped = "the leading allocator is stopped: rollout, drain";
-        publish(DOCUMENT, &[waited(stopped, begin)])
+        publish(DOCUMENT, &[waited(stopped, begin)])?;
+        allocators_alone_report_no_service(&cp, &second)
     });
 }
 
@@ -134,6 +135,21 @@ fn waited(name: &str, begin: Instant) -> Row {
 
 fn a_killed_leader_is_replaced(
     cp: &ControlPlane<'_>,
+/// This cluster has pools only, as beside another program that announces.
+fn allocators_alone_report_no_service(cp: &ControlPlane<'_>, leader: &Ferrolb<'_>) -> Result<()> {
+    let services = cp.get(&["services", "-A"])?;
+    for service in services["items"].as_array().into_iter().flatten() {
+        ensure!(service["status"]["conditions"].is_null(), "{service}");
+    }
+    let selector = "--field-selector=reason=NotAnnounced";
+    let events = cp.get(&["events", "-A", selector])?;
+    ensure!(events["items"] == serde_json::json!([]), "{events}");
+    let metrics = leader.get("/metrics")?;
+    let has_series = metrics.contains("ferrolb_services_unannounced{");
+    ensure!(!has_series, "{metrics}");
+    Ok(())
+}
+
     leader: &mut Ferrolb<'_>,
     allocated: &BTreeMap<String, Vec<IpAddr>>,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>> {

@@ -134,10 +134,12 @@ async fn leader_of_withheld_service() -> Leader {
         "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.2", "ports": [{ "port": 80 }] },
         "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } },
     });
+    let peer = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1" });
     let objects = vec![
         object(Kind::Service, "api", api),
         object(Kind::Node, "a", json!({})),
     ];
+        object(Kind::BgpPeer, "tor", json!({ "spec": peer })),
     leader(objects).await
 }
 
