@@ -109,12 +109,20 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
         create(&cp, "early", 3)?;
         let allocated = await_all(&cp, &BTreeMap::new(), TIMEOUT)?;
 
+        // The standby sees the deletion as well.
+        let (gone, mut allocated) = ("early-1", allocated);
+        let address = allocated.remove(gone).context("no early-1")?;
+        cp.kubectl(&["delete", "svc", gone])?;
+
         let begin = Instant::now();
         let allocated = a_killed_leader_is_replaced(&cp, &mut first, &allocated)?;
         publish(
             DOCUMENT,
             &[waited("the leading allocator is killed", begin)],
         )?;
+        cp.apply(&manifest::service(gone, "", ""))?;
+        let allocated = await_all(&cp, &allocated, TIMEOUT)?;
+        ensure!(allocated[gone] == address, "{allocated:?}");
         first.start_again()?;
         first.await_ready()?;
         let allocated =
@@ -127,14 +135,6 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
     });
 }
 
-/// The row about an end of the leader: until new Services have addresses.
-fn waited(name: &str, begin: Instant) -> Row {
-    let seconds = begin.elapsed().as_secs_f64();
-    Row::new(name, &[&format!("{seconds:.1} s")])
-}
-
-fn a_killed_leader_is_replaced(
-    cp: &ControlPlane<'_>,
 /// This cluster has pools only, as beside another program that announces.
 fn allocators_alone_report_no_service(cp: &ControlPlane<'_>, leader: &Ferrolb<'_>) -> Result<()> {
     let services = cp.get(&["services", "-A"])?;
@@ -150,6 +150,14 @@ fn allocators_alone_report_no_service(cp: &ControlPlane<'_>, leader: &Ferrolb<'_
     Ok(())
 }
 
+/// The row about an end of the leader: until new Services have addresses.
+fn waited(name: &str, begin: Instant) -> Row {
+    let seconds = begin.elapsed().as_secs_f64();
+    Row::new(name, &[&format!("{seconds:.1} s")])
+}
+
+fn a_killed_leader_is_replaced(
+    cp: &ControlPlane<'_>,
     leader: &mut Ferrolb<'_>,
     allocated: &BTreeMap<String, Vec<IpAddr>>,
 ) -> Result<BTreeMap<String, Vec<IpAddr>>> {

@@ -12,7 +12,7 @@ use ferrolb_allocator::{AllocationRequest, Allocator, Outcome, Reason, ServiceKe
 use crate::core::api::ObjectName;
 use crate::core::config::Config;
 use crate::core::index::change::StatusWrite;
-use crate::core::index::{Dirty, Index};
+use crate::core::index::{Dirty, Index, Released};
 use crate::core::model::{Service, ServiceEvent};
 
 /// The outcome of each service of type LoadBalancer that is ours.
@@ -127,9 +127,25 @@ impl Allocation {
         !self.in_flight.is_empty()
     }
 
-    /// Discards all state when leadership begins or ends: a leader decides from what it reads.
+    /// Discards all state when leadership begins or ends, because a leader decides from what it
+    /// reads. What only the past shows stays: the addresses that services had before they were
+    /// gone.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        let mut allocator = std::mem::take(&mut self.allocator);
+        allocator.reset();
+        *self = Self {
+            allocator,
+            ..Self::default()
+        };
+    }
+
+    /// Remembers the addresses that services had before they were gone, for the time when this
+    /// process leads.
+    pub(crate) fn remember(&mut self, released: Vec<Released>) {
+        for Released { service, addresses } in released {
+            let key = ServiceKey::new(service.namespace, service.name);
+            self.allocator.remember(&key, &addresses);
+        }
     }
 
     /// Removes a write from those in flight if its service has another resourceVersion: it
