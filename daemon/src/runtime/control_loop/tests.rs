@@ -138,8 +138,8 @@ async fn leader_of_withheld_service() -> Leader {
     let objects = vec![
         object(Kind::Service, "api", api),
         object(Kind::Node, "a", json!({})),
-    ];
         object(Kind::BgpPeer, "tor", json!({ "spec": peer })),
+    ];
     leader(objects).await
 }
 

@@ -152,6 +152,7 @@ mod tests {
             warning,
             reason: "nodeAssigned",
             message: String::new(),
+            may_be_known: false,
         })
     }
 

@@ -326,6 +326,7 @@ fn event(service: &Service, opinion: &Opinion) -> Option<ServiceEvent> {
         warning,
         reason,
         message,
+        may_be_known: false,
     })
 }
 
