@@ -1,10 +1,11 @@
 //! Channel for writes that nothing waits for: Events, conditions, statuses of pools, and the key of
-//! hellos. A write that doesn't fit into the channel is lost, so that sending never blocks; the log
-//! says how many were.
+//! hellos. Sending never blocks. Of the Warnings about a Service with one reason, the last one is
+//! pending, so that none of thousands is lost. Another write that doesn't fit into the channel is
+//! lost; the log says how many were.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -14,7 +15,7 @@ use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
 
-/// Normal Events that may be pending, and as many other writes.
+/// Normal Events that may be pending, and as many writes that are no Events about Services.
 const CAPACITY: usize = 256;
 
 /// Normal Events that have waited for longer are out of date.
@@ -50,26 +51,48 @@ pub(crate) struct Layer2Statuses {
 /// Creates the channel.
 pub fn api_writes() -> (ApiWriteSender, ApiWriteReceiver) {
     let (first_in, first) = mpsc::channel(CAPACITY);
+    let (wake, woken) = mpsc::channel(1);
     let (events_in, events) = mpsc::channel(CAPACITY);
-    let lost = Arc::new(AtomicU64::new(0));
+    let (lost, warnings) = (Arc::new(AtomicU64::new(0)), Warnings::default());
     let sender = ApiWriteSender {
         first: first_in,
+        warnings: warnings.clone(),
+        wake,
         events: events_in,
         lost: lost.clone(),
     };
     let receiver = ApiWriteReceiver {
         first,
+        warnings,
+        woken,
         events,
         lost,
     };
     (sender, receiver)
 }
 
+/// Warnings about Services that are pending, by Service and reason.
+#[derive(Clone, Debug, Default)]
+struct Warnings(Arc<Mutex<WarningsByKey>>);
+
+type WarningsByKey = BTreeMap<(Arc<ObjectName>, &'static str), ServiceEvent>;
+
+impl Warnings {
+    /// The map is consistent after each operation, so a poisoned lock is harmless.
+    fn lock(&self) -> MutexGuard<'_, WarningsByKey> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Sends writes.
 #[derive(Clone, Debug)]
 pub struct ApiWriteSender {
-    /// Keys, statuses and warnings, which are written before Normal Events.
+    /// Keys, statuses, and warnings about Nodes, which are written first.
     first: mpsc::Sender<ApiWrite>,
+    /// Warnings about Services, which are written before Normal Events.
+    warnings: Warnings,
+    /// Says that there are warnings.
+    wake: mpsc::Sender<()>,
     /// Normal Events, with the time at which they were sent.
     events: mpsc::Sender<(Instant, ServiceEvent)>,
     lost: Arc<AtomicU64>,
@@ -79,7 +102,11 @@ impl ApiWriteSender {
     /// Sends a write. A source without an API server drops it.
     pub(crate) fn send(&self, write: ApiWrite) {
         let is_full = match write {
-            ApiWrite::Event(event) if !event.warning => {
+            ApiWrite::Event(event) if event.warning => {
+                self.warn(event);
+                false
+            }
+            ApiWrite::Event(event) => {
                 let sent = self.events.try_send((Instant::now(), event));
                 matches!(sent, Err(TrySendError::Full(_)))
             }
@@ -89,12 +116,24 @@ impl ApiWriteSender {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    fn warn(&self, event: ServiceEvent) {
+        if self.wake.is_closed() {
+            return;
+        }
+        let key = (event.service.clone(), event.reason);
+        self.warnings.lock().insert(key, event);
+        // A full channel has woken the receiver already.
+        _ = self.wake.try_send(());
+    }
 }
 
 /// Receives writes, the important ones first.
 #[derive(Debug)]
 pub struct ApiWriteReceiver {
     first: mpsc::Receiver<ApiWrite>,
+    warnings: Warnings,
+    woken: mpsc::Receiver<()>,
     events: mpsc::Receiver<(Instant, ServiceEvent)>,
     lost: Arc<AtomicU64>,
 }
@@ -105,9 +144,17 @@ impl ApiWriteReceiver {
     pub(crate) async fn recv(&mut self) -> Option<ApiWrite> {
         loop {
             self.log_lost();
+            if let Ok(write) = self.first.try_recv() {
+                return Some(write);
+            }
+            let warning = self.warnings.lock().pop_first();
+            if let Some((_, event)) = warning {
+                return Some(ApiWrite::Event(event));
+            }
             tokio::select! {
                 biased;
                 Some(write) = self.first.recv() => return Some(write),
+                Some(()) = self.woken.recv() => {}
                 Some((sent, event)) = self.events.recv() => {
                     if sent.elapsed() < MAX_AGE {
                         return Some(ApiWrite::Event(event));
@@ -178,9 +225,41 @@ mod tests {
         }
         sender.send(event(true));
         sender.send(ApiWrite::CreateHelloKey);
-        assert_eq!(received.recv().await, Some(event(true)));
         assert_eq!(received.recv().await, Some(ApiWrite::CreateHelloKey));
+        assert_eq!(received.recv().await, Some(event(true)));
         assert_eq!(received.recv().await, Some(event(false)));
+    }
+
+    #[tokio::test]
+    async fn of_any_number_of_warnings_none_is_lost_and_the_last_one_of_each_reason_is_written() {
+        let (sender, mut received) = api_writes();
+        let about = |number: usize, message: &str| ServiceEvent {
+            component: "ferrolb-allocator",
+            service: Arc::new(ObjectName::new("shop", format!("web-{number:04}"))),
+            uid: "u-1".into(),
+            warning: true,
+            reason: "MinAnnouncersNotMet",
+            message: message.to_owned(),
+            may_be_known: false,
+        };
+        for message in ["first", "second"] {
+            for number in 0..1000 {
+                sender.send(ApiWrite::Event(about(number, message)));
+            }
+        }
+        // They don't displace other writes.
+        sender.send(ApiWrite::CreateHelloKey);
+        assert_eq!(received.recv().await, Some(ApiWrite::CreateHelloKey));
+        for number in 0..1000 {
+            let write = received.recv().await;
+            assert_eq!(write, Some(ApiWrite::Event(about(number, "second"))));
+        }
+        assert_eq!(received.take_lost(), 0);
+        sender.send(ApiWrite::Event(about(1, "third")));
+        drop(sender);
+        let write = received.recv().await;
+        assert_eq!(write, Some(ApiWrite::Event(about(1, "third"))));
+        assert_eq!(received.recv().await, None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,6 +280,8 @@ mod tests {
         drop(received);
         sender.send(ApiWrite::CreateHelloKey);
         sender.send(event(false));
+        sender.send(event(true));
+        assert!(sender.warnings.lock().is_empty(), "nothing piles up");
         assert_eq!(lost.load(Ordering::Relaxed), 0);
     }
 }
