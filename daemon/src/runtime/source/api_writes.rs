@@ -1,9 +1,10 @@
 //! Channel for writes that nothing waits for: Events, conditions, statuses of pools, and the key of
-//! hellos. Sending never blocks. Of the Warnings about a Service with one reason, the last one is
-//! pending, so that none of thousands is lost. Another write that doesn't fit into the channel is
-//! lost; the log says how many were.
+//! hellos. Sending never blocks. The last Warnings about each Service are pending, so that of
+//! thousands of Services each has its own. Another write that doesn't fit into the channel is lost;
+//! the log says how many were.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,9 @@ use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
 
 /// Normal Events that may be pending, and as many writes that are no Events about Services.
 const CAPACITY: usize = 256;
+
+/// Warnings about one Service that may be pending.
+const WARNINGS_MAX: usize = 8;
 
 /// Normal Events that have waited for longer are out of date.
 const MAX_AGE: Duration = Duration::from_mins(1);
@@ -71,16 +75,51 @@ pub fn api_writes() -> (ApiWriteSender, ApiWriteReceiver) {
     (sender, receiver)
 }
 
-/// Warnings about Services that are pending, by Service and reason.
+/// The Warnings about Services that are pending.
 #[derive(Clone, Debug, Default)]
-struct Warnings(Arc<Mutex<WarningsByKey>>);
-
-type WarningsByKey = BTreeMap<(Arc<ObjectName>, &'static str), ServiceEvent>;
+struct Warnings(Arc<Mutex<Pending>>);
 
 impl Warnings {
     /// The map is consistent after each operation, so a poisoned lock is harmless.
-    fn lock(&self) -> MutexGuard<'_, WarningsByKey> {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Events, the last ones of each Service. The Services take turns, so that one with many Events
+/// doesn't displace those of others.
+#[derive(Debug, Default)]
+struct Pending {
+    by_service: BTreeMap<Arc<ObjectName>, VecDeque<ServiceEvent>>,
+    /// The Service whose turn was last.
+    last: Option<Arc<ObjectName>>,
+}
+
+impl Pending {
+    fn push(&mut self, event: ServiceEvent) {
+        let of_service = self.by_service.entry(event.service.clone());
+        let events = of_service.or_default();
+        events.retain(|other| *other != event);
+        events.push_back(event);
+        if events.len() > WARNINGS_MAX {
+            events.pop_front();
+        }
+    }
+
+    fn pop(&mut self) -> Option<ServiceEvent> {
+        let next = self.last.as_ref().and_then(|last| {
+            let after = (Bound::Excluded(last), Bound::Unbounded);
+            self.by_service.range::<Arc<ObjectName>, _>(after).next()
+        });
+        let (name, _) = next.or_else(|| self.by_service.first_key_value())?;
+        let name = name.clone();
+        let events = self.by_service.get_mut(&name)?;
+        let event = events.pop_front();
+        if events.is_empty() {
+            self.by_service.remove(&name);
+        }
+        self.last = Some(name);
+        event
     }
 }
 
@@ -121,8 +160,7 @@ impl ApiWriteSender {
         if self.wake.is_closed() {
             return;
         }
-        let key = (event.service.clone(), event.reason);
-        self.warnings.lock().insert(key, event);
+        self.warnings.lock().push(event);
         // A full channel has woken the receiver already.
         _ = self.wake.try_send(());
     }
@@ -147,8 +185,8 @@ impl ApiWriteReceiver {
             if let Ok(write) = self.first.try_recv() {
                 return Some(write);
             }
-            let warning = self.warnings.lock().pop_first();
-            if let Some((_, event)) = warning {
+            let warning = self.warnings.lock().pop();
+            if let Some(event) = warning {
                 return Some(ApiWrite::Event(event));
             }
             tokio::select! {
@@ -230,36 +268,51 @@ mod tests {
         assert_eq!(received.recv().await, Some(event(false)));
     }
 
-    #[tokio::test]
-    async fn of_any_number_of_warnings_none_is_lost_and_the_last_one_of_each_reason_is_written() {
-        let (sender, mut received) = api_writes();
-        let about = |number: usize, message: &str| ServiceEvent {
+    fn warning(service: &str, message: &str) -> ServiceEvent {
+        ServiceEvent {
             component: "ferrolb-allocator",
-            service: Arc::new(ObjectName::new("shop", format!("web-{number:04}"))),
+            service: Arc::new(ObjectName::new("shop", service)),
             uid: "u-1".into(),
             warning: true,
             reason: "MinAnnouncersNotMet",
             message: message.to_owned(),
             may_be_known: false,
-        };
-        for message in ["first", "second"] {
-            for number in 0..1000 {
-                sender.send(ApiWrite::Event(about(number, message)));
-            }
         }
-        // They don't displace other writes.
+    }
+
+    #[tokio::test]
+    async fn no_warning_of_thousands_of_services_is_lost_or_displaces_another_write() {
+        let (sender, mut received) = api_writes();
+        let about = |number: usize| ApiWrite::Event(warning(&format!("web-{number:04}"), "below"));
+        for number in (0..3000).chain(0..3000) {
+            sender.send(about(number));
+        }
         sender.send(ApiWrite::CreateHelloKey);
         assert_eq!(received.recv().await, Some(ApiWrite::CreateHelloKey));
-        for number in 0..1000 {
-            let write = received.recv().await;
-            assert_eq!(write, Some(ApiWrite::Event(about(number, "second"))));
+        for number in 0..3000 {
+            assert_eq!(received.recv().await, Some(about(number)), "once each");
         }
         assert_eq!(received.take_lost(), 0);
-        sender.send(ApiWrite::Event(about(1, "third")));
+        sender.send(about(1));
         drop(sender);
-        let write = received.recv().await;
-        assert_eq!(write, Some(ApiWrite::Event(about(1, "third"))));
+        assert_eq!(received.recv().await, Some(about(1)));
         assert_eq!(received.recv().await, None);
+    }
+
+    #[test]
+    fn a_service_with_many_warnings_keeps_the_last_ones_and_leaves_others_their_turn() {
+        let mut pending = Pending::default();
+        pending.push(warning("b", "of b"));
+        for number in 0..=WARNINGS_MAX {
+            pending.push(warning("a", &number.to_string()));
+        }
+        pending.push(warning("a", "2"));
+        let mut texts = Vec::new();
+        while let Some(event) = pending.pop() {
+            texts.push(event.message);
+        }
+        let expected = ["1", "of b", "3", "4", "5", "6", "7", "8", "2"];
+        assert_eq!(texts, expected);
     }
 
     #[tokio::test(start_paused = true)]
@@ -281,7 +334,7 @@ mod tests {
         sender.send(ApiWrite::CreateHelloKey);
         sender.send(event(false));
         sender.send(event(true));
-        assert!(sender.warnings.lock().is_empty(), "nothing piles up");
+        assert!(sender.warnings.lock().pop().is_none(), "nothing piles up");
         assert_eq!(lost.load(Ordering::Relaxed), 0);
     }
 }
