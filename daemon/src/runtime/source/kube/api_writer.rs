@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Secret, Se
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
@@ -155,8 +156,7 @@ impl ApiWriter {
         let patched = timeout(REQUEST_TIMEOUT, api.patch_status(name, &params, &patch));
         match patched.await {
             Ok(Ok(_)) => Ok(()),
-            // It changed or was deleted meanwhile: it is decided again.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+            Ok(Err(kube::Error::Api(status))) if is_obsolete(&status) => Ok(()),
             Ok(Err(error)) => Err(failed(&chain(&error))),
             Err(_) => Err(failed("no answer in time")),
         }
@@ -197,6 +197,21 @@ impl ApiWriter {
             Ok(Err(error)) => Err(failed(&chain(&error))),
             Err(_) => Err(failed("no answer in time")),
         }
+    }
+}
+
+/// Whether a condition was refused because the Service changed or was deleted meanwhile: it is
+/// decided again. The API server would create one that was deleted, but that lacks a spec.
+fn is_obsolete(refusal: &Status) -> bool {
+    let lacks_spec = || {
+        let details = refusal.details.iter();
+        let mut causes = details.flat_map(|details| &details.causes);
+        causes.any(|cause| cause.field.starts_with("spec."))
+    };
+    match refusal.code {
+        404 | 409 => true,
+        422 => lacks_spec(),
+        _ => false,
     }
 }
 
@@ -384,6 +399,26 @@ mod tests {
             ..write("")
         };
         assert_eq!(condition_object(&removed, now)["status"], json!({}));
+    }
+
+    #[test]
+    fn a_condition_of_a_service_that_changed_or_is_gone_is_obsolete_and_an_invalid_one_is_not() {
+        let refusal = |code: u16, field: &str| {
+            let body = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": format!("Service \"web\" is invalid: {field}: Required value"),
+                "reason": "Invalid", "code": code,
+                "details": { "name": "web", "kind": "Service", "causes": [{
+                    "reason": "FieldValueRequired", "message": "Required value", "field": field,
+                }] },
+            });
+            serde_json::from_value::<Status>(body).expect("a Status")
+        };
+        // As Kubernetes 1.34 answers about a Service that was deleted.
+        assert!(is_obsolete(&refusal(422, "spec.ports")));
+        assert!(is_obsolete(&refusal(404, "")) && is_obsolete(&refusal(409, "")));
+        assert!(!is_obsolete(&refusal(422, "status.conditions[0].reason")));
+        assert!(!is_obsolete(&refusal(403, "spec.ports")));
     }
 
     #[test]
