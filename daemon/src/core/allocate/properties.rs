@@ -1,5 +1,5 @@
 //! Property test: a leader against a plain model of the API server, with random services, edits,
-//! pools, type changes, lost writes, restarts and changes of the leader, with and without a standby.
+//! pools, type changes, lost writes, restarts and changes of the leader, also to a standby.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -449,8 +449,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// A Service that was deleted and created again has the addresses that it had, except those that
-    /// another one has now.
+    /// A Service that was deleted and created again has the addresses that it had, except those
+    /// that another one has now.
     fn check_restored(&self, id: u8, had: &[IpAddr]) -> Result<(), TestCaseError> {
         for address in had {
             let has = |stored: &Stored| stored.addresses.contains(address);
@@ -523,7 +523,7 @@ proptest! {
     }
 
     #[test]
-    fn a_service_that_is_created_again_has_its_addresses_again_whoever_leads(
+    fn a_service_that_is_created_again_has_its_addresses_again_under_any_leader(
         services in prop::collection::vec((1..3_usize, any::<bool>()), 1..7),
         steps in prop::collection::vec((0..7_u8, any::<[bool; 3]>()), 1..8),
     ) {

@@ -73,8 +73,8 @@ pub struct Config {
     pub layer2_advertisements: BTreeMap<Arc<str>, Layer2Advertisement>,
     /// The keys that authenticate hellos of layer 2.
     pub(crate) hello_secrets: HelloSecrets,
-    /// Whether an object says what to announce or to whom, be it valid or not. If none does, another
-    /// program announces the addresses.
+    /// Whether an object says what to announce or to whom, be it valid or not. If none does,
+    /// another program announces the addresses.
     pub(crate) says_announcements: bool,
     /// Where objects come from that only MetalLB's ConfigMap means.
     pub(crate) sources: Sources,
