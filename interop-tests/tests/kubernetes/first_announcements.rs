@@ -45,8 +45,8 @@ fn await_node_in_deletion(cp: &ControlPlane<'_>, node: &Node) -> Result<()> {
     cp.kubectl(&["taint", "node", &node.name, taint])?;
     let url = "http://127.0.0.1:10256/healthz";
     eventually("a 503 of kube-proxy", TIMEOUT, || {
-        let format = "--write-out=%{http_code}";
-        let answer = node.namespace.run("curl", &["--silent", format, url])?;
+        let arguments = ["-s", "-w", "%{http_code}", url];
+        let answer = node.namespace.run("curl", &arguments)?;
         let says_why = answer.contains(r#""nodeEligible":false,"healthy":true"#);
         ensure!(says_why && answer.ends_with("503"), "{answer}");
         Ok(())
