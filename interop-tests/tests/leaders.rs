@@ -109,12 +109,20 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
         create(&cp, "early", 3)?;
         let allocated = await_all(&cp, &BTreeMap::new(), TIMEOUT)?;
 
+        // The standby sees the deletion as well.
+        let (gone, mut allocated) = ("early-1", allocated);
+        let address = allocated.remove(gone).context("no early-1")?;
+        cp.kubectl(&["delete", "svc", gone])?;
+
         let begin = Instant::now();
         let allocated = a_killed_leader_is_replaced(&cp, &mut first, &allocated)?;
         publish(
             DOCUMENT,
             &[waited("the leading allocator is killed", begin)],
         )?;
+        cp.apply(&manifest::service(gone, "", ""))?;
+        let allocated = await_all(&cp, &allocated, TIMEOUT)?;
+        ensure!(allocated[gone] == address, "{allocated:?}");
         first.start_again()?;
         first.await_ready()?;
         let allocated =
@@ -122,8 +130,24 @@ fn allocated_addresses_are_stable_across_changes_of_the_leader() {
         let begin = Instant::now();
         a_stopped_leader_is_replaced_at_once(&cp, &mut first, &allocated)?;
         let stopped = "the leading allocator is stopped: rollout, drain";
-        publish(DOCUMENT, &[waited(stopped, begin)])
+        publish(DOCUMENT, &[waited(stopped, begin)])?;
+        allocators_alone_report_no_service(&cp, &second)
     });
+}
+
+/// This cluster has pools only, as beside another program that announces.
+fn allocators_alone_report_no_service(cp: &ControlPlane<'_>, leader: &Ferrolb<'_>) -> Result<()> {
+    let services = cp.get(&["services", "-A"])?;
+    for service in services["items"].as_array().into_iter().flatten() {
+        ensure!(service["status"]["conditions"].is_null(), "{service}");
+    }
+    let selector = "--field-selector=reason=NotAnnounced";
+    let events = cp.get(&["events", "-A", selector])?;
+    ensure!(events["items"] == serde_json::json!([]), "{events}");
+    let metrics = leader.get("/metrics")?;
+    let has_series = metrics.contains("ferrolb_services_unannounced{");
+    ensure!(!has_series, "{metrics}");
+    Ok(())
 }
 
 /// The row about an end of the leader: until new Services have addresses.

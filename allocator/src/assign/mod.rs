@@ -50,6 +50,19 @@ impl Allocator {
         }
     }
 
+    /// Forgets the pools and the services. What is known of services that are gone stays: one that
+    /// is created again gets its former addresses.
+    pub fn reset(&mut self) {
+        let former = std::mem::take(&mut self.ledger.former);
+        *self = Self::default();
+        self.ledger.former = former;
+    }
+
+    /// Remembers the addresses of a service that is gone and that this allocator didn't know.
+    pub fn remember(&mut self, service: &ServiceKey, addresses: &[IpAddr]) {
+        self.ledger.former.remember(service, addresses);
+    }
+
     /// Replaces the pools. Services keep their addresses until [`Allocator::allocate_all`] decides
     /// for them again.
     pub fn set_pools(&mut self, pools: PoolSet) {
@@ -136,7 +149,7 @@ impl Allocator {
     /// without them was created again, or its status was cleared.
     fn adopt(&mut self, request: &Arc<AllocationRequest>) {
         if request.current.is_empty() {
-            self.remember(&request.service);
+            self.remember_known(&request.service);
         }
         let pool = request.current_pool.clone();
         self.record(request, &request.current, pool, None);
@@ -234,11 +247,11 @@ impl Allocator {
 
     /// Removes a service that is gone, and remembers and returns the addresses that it had.
     fn withdraw(&mut self, service: &ServiceKey) -> Vec<IpAddr> {
-        self.remember(service);
+        self.remember_known(service);
         self.release(service)
     }
 
-    fn remember(&mut self, service: &ServiceKey) {
+    fn remember_known(&mut self, service: &ServiceKey) {
         if let Some(state) = self.services.get(service) {
             self.ledger.former.remember(service, &state.addresses);
         }

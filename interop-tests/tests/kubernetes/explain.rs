@@ -108,7 +108,11 @@ fn await_condition(rack: &Rack<'_>, status: &str, reason: &str) -> Result<Value>
 
 /// The number of Events about the Service with a reason.
 fn events(rack: &Rack<'_>, reason: &str) -> Result<usize> {
-    let selector = format!("--field-selector=reason={reason},involvedObject.name=web");
+    events_about(rack, "web", reason)
+}
+
+fn events_about(rack: &Rack<'_>, service: &str, reason: &str) -> Result<usize> {
+    let selector = format!("--field-selector=reason={reason},involvedObject.name={service}");
     let list = rack.cp.get(&["events", "-n", "default", &selector])?;
     Ok(list["items"].as_array().context("items")?.len())
 }
@@ -155,7 +159,18 @@ fn a_service_that_no_node_announces_has_a_condition_and_one_event(
         Ok(())
     })?;
 
-    // A new leader repeats nothing.
+    a_new_leader_repeats_nothing(rack, &first)
+}
+
+fn a_new_leader_repeats_nothing(rack: &mut Rack<'_>, first: &Value) -> Result<()> {
+    let series = "ferrolb_services_unannounced{reason=\"NoEndpoints\"}";
+    let metadata = "annotations: {metallb.io/loadBalancerIPs: 203.0.113.1},";
+    rack.cp.apply(&service("refused", metadata, CLUSTER))?;
+    let refused = |rack: &Rack<'_>| events_about(rack, "refused", "AllocationFailed");
+    eventually("one Event", TIMEOUT, || {
+        ensure!(refused(rack)? == 1);
+        Ok(())
+    })?;
     let writes = || condition_writes(rack);
     let before = writes()?;
     rack.allocators[0].process().terminate(TIMEOUT)?;
@@ -170,12 +185,13 @@ fn a_service_that_no_node_announces_has_a_condition_and_one_event(
         rack.cp
             .kubectl(&["patch", "service", "web", "--type=merge", "-p", &patch])
     };
-    ensure!(condition(rack)? == first, "{first}");
+    ensure!(condition(rack)? == *first, "{first}");
     selector("web")?;
     await_announced(rack)?;
     await_condition(rack, "True", "Announced")?;
     ensure!(condition_writes(rack)? == before + 1, "{before}");
     ensure!(events(rack, "NotAnnounced")? == 1);
+    ensure!(refused(rack)? == 1 && events(rack, "IPAllocated")? == 1);
     eventually("the Event about the return", TIMEOUT, || {
         ensure!(events(rack, "AnnouncedAgain")? == 1);
         Ok(())

@@ -9,11 +9,12 @@ use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb, Metallb, Rack};
 use ferrolb_interop_tests::manifest::{self, NAMESPACE, service};
 use ferrolb_interop_tests::router::check_table;
 use ferrolb_interop_tests::scenario::scenario;
-use ferrolb_interop_tests::topology::Topology;
+use ferrolb_interop_tests::topology::{Node, Topology};
 
 use super::{CLUSTER, LOCAL, TIMEOUT, await_metric, plain_configuration};
 
 const LIVEZ: &str = "--service-proxy-health=http://127.0.0.1:10256/livez";
+const HEALTHZ: &str = "--service-proxy-health=http://127.0.0.1:10256/healthz";
 /// ferrolb's own probe: a proxy that is ready, whatever kube-proxy does.
 const READY: &str = "--service-proxy-health=http://127.0.0.1:7472/livez";
 const STAYS: Duration = Duration::from_secs(5);
@@ -37,6 +38,21 @@ fn rack_without_announcers<'lab>(
     Ok(rack)
 }
 
+/// Marks a node as the Cluster Autoscaler does before it deletes one, and waits until kube-proxy
+/// there answers so.
+fn await_node_in_deletion(cp: &ControlPlane<'_>, node: &Node) -> Result<()> {
+    let taint = "ToBeDeletedByClusterAutoscaler=1:NoSchedule";
+    cp.kubectl(&["taint", "node", &node.name, taint])?;
+    let url = "http://127.0.0.1:10256/healthz";
+    eventually("a 503 of kube-proxy", TIMEOUT, || {
+        let arguments = ["-s", "-w", "%{http_code}", url];
+        let answer = node.namespace.run("curl", &arguments)?;
+        let says_why = answer.contains(r#""nodeEligible":false,"healthy":true"#);
+        ensure!(says_why && answer.ends_with("503"), "{answer}");
+        Ok(())
+    })
+}
+
 #[test]
 fn first_announcements_wait_for_kube_proxy_which_withdraws_none_later() {
     scenario("first-proxy", |scratch| {
@@ -44,11 +60,12 @@ fn first_announcements_wait_for_kube_proxy_which_withdraws_none_later() {
         let mut rack = rack_without_announcers(scratch, &topology, CLUSTER)?;
         let prefix = format!("{}/32", rack.await_addresses("web")?[0]);
         rack.data_path.stop_kube_proxy(0)?;
-        for node in &topology.nodes {
-            let announcer = Ferrolb::announcer_with(&rack.cp, node, &[LIVEZ])?;
+        await_node_in_deletion(&rack.cp, &topology.nodes[1])?;
+        for (node, url) in topology.nodes.iter().zip([LIVEZ, HEALTHZ]) {
+            let announcer = Ferrolb::announcer_with(&rack.cp, node, &[url])?;
             rack.announcers.push(announcer);
         }
-        // Only the node whose proxy is ready announces.
+        // Only the node whose proxy is ready announces, although the other one is to be deleted.
         rack.await_routes(&rack.routes(&prefix, &[1])?)?;
         let first = &rack.announcers[0];
         first.await_log(
@@ -74,8 +91,11 @@ fn first_announcements_wait_for_kube_proxy_which_withdraws_none_later() {
         await_metric(&rack.announcers[0], &delayed("ServiceProxyNotReady"), None)?;
         rack.announcers[0].await_ready()?;
 
-        // A dead proxy withdraws nothing, and a restart is not the first announcement.
+        // A dead proxy withdraws nothing, nor does a policy that asks it about the Service for the
+        // first time, and a restart is not the first announcement.
         rack.data_path.stop_kube_proxy(0)?;
+        let local = r#"{"spec":{"externalTrafficPolicy":"Local"}}"#;
+        rack.cp.kubectl(&["patch", "svc", "web", "-p", local])?;
         consistently("both announce", STAYS, || check_table(&rack.router, &both))?;
         rack.announcers[0].process().kill()?;
         rack.announcers[0].start_again()?;

@@ -155,3 +155,21 @@ fn both_former_addresses_of_a_dual_stack_service_are_restored_if_they_are_free()
         assert_eq!(restored, "10.0.0.2 fc00::");
     }
 }
+
+#[test]
+fn an_allocator_that_is_reset_knows_former_addresses_and_those_that_it_was_shown() {
+    let mut allocator = with_services(four(), &["a", "b", "c"]);
+    delete(&mut allocator, &["b"]);
+    allocator.remember(&key("c"), &ips("10.0.0.2"));
+    allocator.reset();
+    assert!(allocator.addresses(&key("a")).is_empty());
+    allocator.set_pools(four());
+    // A service that another process gave an address meanwhile.
+    let mut taker = service("taker");
+    taker.current = ips("10.0.0.2");
+    taker.current_pool = Some("p".to_owned());
+    allocator.allocate_requests(&[taker]);
+    assert_eq!(create(&mut allocator, service("new")), "10.0.0.0");
+    assert_eq!(create(&mut allocator, service("c")), "10.0.0.3");
+    assert_eq!(create(&mut allocator, service("b")), "10.0.0.1");
+}

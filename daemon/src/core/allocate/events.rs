@@ -12,7 +12,7 @@ use crate::core::model::{Service, ServiceEvent};
 /// The component that the Events name.
 const COMPONENT: &str = "ferrolb-allocator";
 
-/// The Events for a change of a Service's addresses.
+/// The Events for a change of a Service's addresses, once its status shows it.
 pub(super) fn of_write(
     service: &Service,
     write: &StatusWrite,
@@ -66,6 +66,7 @@ fn event(service: &Service, warning: bool, reason: &'static str, message: String
         warning,
         reason,
         message,
+        may_be_known: false,
     }
 }
 

@@ -12,7 +12,7 @@ use ferrolb_allocator::{AllocationRequest, Allocator, Outcome, Reason, ServiceKe
 use crate::core::api::ObjectName;
 use crate::core::config::Config;
 use crate::core::index::change::StatusWrite;
-use crate::core::index::{Dirty, Index};
+use crate::core::index::{Dirty, Index, Released};
 use crate::core::model::{Service, ServiceEvent};
 
 /// The outcome of each service of type LoadBalancer that is ours.
@@ -27,8 +27,17 @@ pub(crate) struct AllocationResult {
     pub new_reasons: Vec<ObjectName>,
     /// The status writes.
     pub writes: Vec<Arc<StatusWrite>>,
-    /// The Events about the writes and the new reasons, each once.
+    /// The Events about the new reasons, and about the writes that the services show now, each
+    /// once.
     pub events: Vec<ServiceEvent>,
+}
+
+/// A write whose service still has the resourceVersion that it was decided for.
+#[derive(Debug)]
+struct InFlight {
+    write: Arc<StatusWrite>,
+    /// The Events about it, if it succeeds.
+    events: Vec<ServiceEvent>,
 }
 
 /// The allocator and its writes in flight. An address counts as allocated as soon as it is decided,
@@ -39,8 +48,7 @@ pub(crate) struct Allocation {
     allocator: Allocator,
     /// The configuration of the last decision. None before the first.
     config: Option<Arc<Config>>,
-    /// The writes whose service still has the resourceVersion that they were decided for.
-    in_flight: BTreeMap<Arc<ObjectName>, Arc<StatusWrite>>,
+    in_flight: BTreeMap<Arc<ObjectName>, InFlight>,
     /// The reasons of services that don't have all requested addresses, or lost some at their last
     /// decision.
     reasons: BTreeMap<ObjectName, Reason>,
@@ -62,8 +70,9 @@ impl Allocation {
         }
         let mut changed = Vec::new();
         let mut gone = Vec::new();
+        let mut events = Vec::new();
         for name in &dirty.requests {
-            self.drop_finished_write(index, name);
+            events.extend(self.finished_write(index, name));
             match index.service(name).filter(|service| service.is_ours()) {
                 Some(service) => changed.push(self.request(config, service)),
                 None => {
@@ -76,19 +85,21 @@ impl Allocation {
             return AllocationResult::default();
         }
         let outcomes = self.allocator.update(changed, &gone);
-        let gone = dirty.requests.iter().filter_map(|name| index.service(name));
-        let mut result = self.finish(index, outcomes, gone);
+        let mut result = self.finish(index, outcomes, false);
         let deprecated = dirty.requests.iter();
         let deprecated = deprecated.filter_map(|name| self.deprecated_annotations(index, name));
-        result.events.extend(deprecated);
+        events.append(&mut result.events);
+        events.extend(deprecated);
+        result.events = events;
         result
     }
 
     /// Decides all services.
     pub(crate) fn decide_all(&mut self, index: &Index) -> AllocationResult {
         let in_flight: Vec<Arc<ObjectName>> = self.in_flight.keys().cloned().collect();
+        let mut events = Vec::new();
         for name in in_flight {
-            self.drop_finished_write(index, &name);
+            events.extend(self.finished_write(index, &name));
         }
         let config = index.config();
         let first = self.config.replace(Arc::clone(config)).is_none();
@@ -98,15 +109,21 @@ impl Allocation {
         let outcomes = self.allocator.allocate_all(requests);
         self.reasons
             .retain(|name, _| index.service(name).is_some_and(Service::is_ours));
-        let mut result = self.finish(index, outcomes, index.services());
+        let mut result = self.finish(index, outcomes, first);
         self.deprecated
             .retain(|name, _| index.service(name).is_some_and(Service::is_ours));
         for service in index.services() {
             let event = self.deprecated_annotations(index, &service.name);
             // A new leader repeats none: services that it finds with an address have had theirs.
             let is_known = first && !service.addresses().is_empty();
-            result.events.extend(event.filter(|_| !is_known));
+            let event = event.filter(|_| !is_known);
+            result.events.extend(event.map(|event| ServiceEvent {
+                may_be_known: first,
+                ..event
+            }));
         }
+        events.append(&mut result.events);
+        result.events = events;
         result
     }
 
@@ -127,71 +144,92 @@ impl Allocation {
         !self.in_flight.is_empty()
     }
 
-    /// Discards all state when leadership begins or ends: a leader decides from what it reads.
+    /// Discards all state when leadership begins or ends, because a leader decides from what it
+    /// reads. What only the past shows stays: the addresses that services had before they were
+    /// gone.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        let mut allocator = std::mem::take(&mut self.allocator);
+        allocator.reset();
+        *self = Self {
+            allocator,
+            ..Self::default()
+        };
     }
 
-    /// Removes a write from those in flight if its service has another resourceVersion: it
-    /// succeeded or failed, and the service's model shows which.
-    fn drop_finished_write(&mut self, index: &Index, name: &ObjectName) {
-        let version = index.service(name).map(|service| &service.resource_version);
-        let write = self.in_flight.get(name);
-        if write.is_some_and(|write| version != Some(&write.resource_version)) {
-            self.in_flight.remove(name);
+    /// Remembers the addresses that services had before they were gone, for the time when this
+    /// process leads.
+    pub(crate) fn remember(&mut self, released: Vec<Released>) {
+        for Released { service, addresses } in released {
+            let key = ServiceKey::new(service.namespace, service.name);
+            self.allocator.remember(&key, &addresses);
         }
     }
 
-    /// Stores the reasons and determines the writes for the outcomes, and for services among
-    /// `others` that were ours and are no longer of type LoadBalancer: they release their
-    /// addresses.
-    fn finish<'a>(
+    /// Removes a write from those in flight if its service has another resourceVersion: it
+    /// succeeded or failed, and the service's model shows which. Returns the Events about it if it
+    /// succeeded.
+    fn finished_write(&mut self, index: &Index, name: &ObjectName) -> Vec<ServiceEvent> {
+        let service = index.service(name);
+        let version = service.map(|service| &service.resource_version);
+        let in_flight = self.in_flight.get(name);
+        if in_flight.is_none_or(|one| version == Some(&one.write.resource_version)) {
+            return Vec::new();
+        }
+        let finished = self.in_flight.remove(name);
+        let succeeded = finished.filter(|finished| {
+            service.is_some_and(|service| service.addresses() == finished.write.addresses)
+        });
+        succeeded.map_or_else(Vec::new, |finished| finished.events)
+    }
+
+    /// Stores the reasons and determines the writes for the outcomes. `first` says that this is the
+    /// first decision of a leader, which doesn't know the Events of the one before.
+    fn finish(
         &mut self,
         index: &Index,
         outcomes: Vec<(ServiceKey, Outcome)>,
-        others: impl Iterator<Item = &'a Service>,
+        first: bool,
     ) -> AllocationResult {
         let named = |(key, outcome): (ServiceKey, Outcome)| {
             (ObjectName::new(&*key.namespace, &*key.name), outcome)
         };
         let outcomes: Outcomes = outcomes.into_iter().map(named).collect();
-        let changed = outcomes
-            .iter()
-            .filter_map(|(name, outcome)| write_for(index.service(name)?, outcome));
-        let writes = changed.chain(others.filter_map(release_write));
-        let mut writes: Vec<Arc<StatusWrite>> = writes.map(Arc::new).collect();
-        writes.retain(|write| self.in_flight.get(&write.service) != Some(write));
-        for write in &writes {
-            self.in_flight.insert(write.service.clone(), write.clone());
-        }
-        let mut events = Vec::new();
-        for write in &writes {
-            // A Service that is no longer of type LoadBalancer has no outcome.
-            let decided = index
-                .service(&write.service)
-                .zip(outcomes.get(&*write.service));
-            let of_write =
-                decided.map(|(service, outcome)| events::of_write(service, write, outcome));
-            events.extend(of_write.into_iter().flatten());
-        }
-        let mut new_reasons = Vec::new();
+        let mut result = AllocationResult::default();
         for (name, outcome) in &outcomes {
+            if let Some(service) = index.service(name) {
+                result.writes.extend(self.write(service, outcome));
+            }
             let Some(reason) = outcome.reason() else {
                 self.reasons.remove(name);
                 continue;
             };
             if self.reasons.insert(name.clone(), reason.clone()).as_ref() != Some(reason) {
-                new_reasons.push(name.clone());
+                result.new_reasons.push(name.clone());
                 let service = index.service(name);
-                events.extend(service.and_then(|service| events::of_reason(service, outcome)));
+                let event = service.and_then(|service| events::of_reason(service, outcome));
+                result.events.extend(event.map(|event| ServiceEvent {
+                    may_be_known: first,
+                    ..event
+                }));
             }
         }
-        AllocationResult {
-            outcomes,
-            new_reasons,
-            writes,
-            events,
+        result.outcomes = outcomes;
+        result
+    }
+
+    /// The write for an outcome, unless the service has it or it is in flight.
+    fn write(&mut self, service: &Service, outcome: &Outcome) -> Option<Arc<StatusWrite>> {
+        let write = Arc::new(write_for(service, outcome)?);
+        let known = self.in_flight.get(&service.name);
+        if known.is_some_and(|known| known.write == write) {
+            return None;
         }
+        let in_flight = InFlight {
+            write: Arc::clone(&write),
+            events: events::of_write(service, &write, outcome),
+        };
+        self.in_flight.insert(write.service.clone(), in_flight);
+        Some(write)
     }
 
     /// A service's request, with the pinned pools that accept it and its write in flight.
@@ -208,7 +246,7 @@ impl Allocation {
         if !accepted_by.is_empty() || in_flight.is_some() {
             let request = Arc::make_mut(&mut request);
             request.accepted_by = accepted_by;
-            if let Some(write) = in_flight {
+            if let Some(InFlight { write, .. }) = in_flight {
                 request.current.clone_from(&write.addresses);
                 request.current_pool.clone_from(&write.pool);
             }
@@ -232,17 +270,6 @@ fn write_for(service: &Service, outcome: &Outcome) -> Option<StatusWrite> {
         addresses: outcome.addresses().to_vec(),
         ip_modes: service.ip_modes.clone(),
         pool,
-    })
-}
-
-fn release_write(service: &Service) -> Option<StatusWrite> {
-    let left_over = !service.load_balancer && service.request.current_pool.is_some();
-    left_over.then(|| StatusWrite {
-        service: Arc::clone(&service.name),
-        resource_version: service.resource_version.clone(),
-        addresses: Vec::new(),
-        ip_modes: Vec::new(),
-        pool: None,
     })
 }
 

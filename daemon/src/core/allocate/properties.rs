@@ -1,5 +1,5 @@
 //! Property test: a leader against a plain model of the API server, with random services, edits,
-//! pools, type changes, lost writes, restarts and changes of the leader.
+//! pools, type changes, lost writes, restarts and changes of the leader, also to a standby.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -63,6 +63,9 @@ enum Event {
     Crash,
     /// Another process leads. The writes of the former one are still in flight.
     NewLeader,
+    /// The standby leads, which has seen all changes, and the leader becomes the standby. The
+    /// writes are still in flight.
+    Failover,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -102,6 +105,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Event::Deliver),
         1 => Just(Event::Crash),
         1 => Just(Event::NewLeader),
+        1 => Just(Event::Failover),
     ]
 }
 
@@ -115,14 +119,16 @@ struct Stored {
     pool: Option<String>,
 }
 
-/// The API server, and the leader that watches it.
+/// The API server, and the processes that watch it.
 #[derive(Default)]
 struct Cluster {
     services: BTreeMap<u8, Stored>,
     pools: BTreeMap<usize, usize>,
     clock: u32,
+    /// Both processes have the same.
     index: Index,
     allocation: Allocation,
+    standby: Allocation,
     in_flight: Vec<Arc<StatusWrite>>,
 }
 
@@ -208,9 +214,10 @@ impl Cluster {
         self.clock
     }
 
-    /// The leader receives a change and decides.
+    /// Both processes receive a change, and the leader decides.
     fn watch(&mut self, change: Change) {
-        let dirty = self.index.apply(change);
+        let mut dirty = self.index.apply(change);
+        self.standby.remember(std::mem::take(&mut dirty.released));
         self.decide(&dirty);
     }
 
@@ -220,14 +227,19 @@ impl Cluster {
     }
 
     /// Stores a new version of a Service. The API server clears the status of one that is not of
-    /// type LoadBalancer.
+    /// type LoadBalancer, and a watch of those of this type sees it as deleted.
     fn store(&mut self, id: u8, mut stored: Stored) {
         stored.version = self.tick();
-        if !stored.wish.load_balancer {
+        let is_seen = stored.wish.load_balancer;
+        if !is_seen {
             stored.addresses.clear();
         }
         self.services.insert(id, stored.clone());
-        self.watch(stored.change(id));
+        self.watch(if is_seen {
+            stored.change(id)
+        } else {
+            Change::Delete(service_key(id))
+        });
     }
 
     fn delete(&mut self, id: u8) -> Option<Stored> {
@@ -261,7 +273,11 @@ impl Cluster {
             let gained = write.addresses.iter();
             let mut gained = gained.filter(|address| !stored.addresses.contains(address));
             let unasked = gained.find(|address| !stored.wish.permits(**address));
-            prop_assert!(unasked.is_none(), "s{id} gets {unasked:?}: {:?}", stored.wish);
+            prop_assert!(
+                unasked.is_none(),
+                "s{id} gets {unasked:?}: {:?}",
+                stored.wish
+            );
             let (addresses, pool) = (write.addresses.clone(), write.pool.clone());
             let stored = Stored {
                 addresses,
@@ -273,13 +289,25 @@ impl Cluster {
         Ok(())
     }
 
+    /// Another process leads that has seen all changes.
+    fn fail_over(&mut self) {
+        std::mem::swap(&mut self.allocation, &mut self.standby);
+        self.allocation.reset();
+        self.standby.reset();
+        self.decide(&Dirty {
+            configuration: true,
+            ..Dirty::default()
+        });
+    }
+
     /// A new process reads everything and leads.
     fn lead(&mut self) {
         (self.index, self.allocation) = (Index::default(), Allocation::default());
         for (pool, definition) in &self.pools {
             self.index.apply(pool_change(*pool, *definition));
         }
-        for (id, stored) in &self.services {
+        let seen = self.services.iter();
+        for (id, stored) in seen.filter(|(_, stored)| stored.wish.load_balancer) {
             self.index.apply(stored.change(*id));
         }
         self.decide(&Dirty {
@@ -329,6 +357,7 @@ impl Cluster {
                 self.lead();
             }
             Event::NewLeader => self.lead(),
+            Event::Failover => self.fail_over(),
         }
         Ok(())
     }
@@ -360,7 +389,9 @@ impl Cluster {
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
-        for (id, stored) in &self.services {
+        let load_balancers = self.services.iter();
+        let load_balancers = load_balancers.filter(|(_, stored)| stored.wish.load_balancer);
+        for (id, stored) in load_balancers {
             let mut names = Vec::new();
             for address in &stored.addresses {
                 let pool = self.pool_of(*address);
@@ -427,12 +458,38 @@ impl Cluster {
         Ok(())
     }
 
+    /// A Service that was deleted and created again has the addresses that it had, except those
+    /// that another one has now.
+    fn check_restored(&self, id: u8, had: &[IpAddr]) -> Result<(), TestCaseError> {
+        for address in had {
+            let has = |stored: &Stored| stored.addresses.contains(address);
+            prop_assert!(
+                self.services.values().any(has),
+                "s{id} had {address}: {:?}",
+                self.services.get(&id)
+            );
+        }
+        Ok(())
+    }
+
     fn snapshot(&self) -> Self {
         Self {
             services: self.services.clone(),
             pools: self.pools.clone(),
             ..Self::default()
         }
+    }
+}
+
+/// A Service that any pool with `autoAssign` may serve.
+fn plain(families: usize, policy: &'static str) -> Wish {
+    Wish {
+        load_balancer: true,
+        families,
+        policy,
+        pool: None,
+        addresses: None,
+        shares: false,
     }
 }
 
@@ -495,7 +552,7 @@ impl Changes {
                     changes.pools.insert(*pool);
                 }
                 Event::Pool(..) | Event::Deliver => {}
-                Event::Crash | Event::NewLeader => changes.leader = true,
+                Event::Crash | Event::NewLeader | Event::Failover => changes.leader = true,
             }
         }
         changes
@@ -550,6 +607,43 @@ proptest! {
             // A restart writes nothing.
             cluster.lead();
             prop_assert!(cluster.in_flight.is_empty(), "{:?}", cluster.in_flight);
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_created_again_has_its_addresses_again_under_any_leader(
+        services in prop::collection::vec((1..3_usize, any::<bool>()), 1..7),
+        steps in prop::collection::vec((0..7_u8, any::<[bool; 3]>()), 1..8),
+    ) {
+        let mut cluster = Cluster::default();
+        for pool in 0..POOLS.len() {
+            cluster.apply(Event::Pool(pool, Some(0)))?;
+        }
+        for (id, (families, prefers)) in (0..).zip(services) {
+            let policy = if prefers { "PreferDualStack" } else { "SingleStack" };
+            let families = if prefers { families } else { 1 };
+            cluster.apply(Event::Write(id, plain(families, policy)))?;
+        }
+        cluster.settle()?;
+        for (id, fail_over) in steps {
+            let Some(stored) = cluster.services.get(&id).cloned() else {
+                continue;
+            };
+            // Before it is deleted, while it is gone, and when it is created again.
+            let [before, between, after] = fail_over;
+            let leads = |cluster: &mut Cluster, is_due: bool| {
+                if is_due {
+                    cluster.fail_over();
+                }
+            };
+            leads(&mut cluster, before);
+            cluster.apply(Event::Delete(id))?;
+            leads(&mut cluster, between);
+            cluster.create(id, stored.wish);
+            leads(&mut cluster, after);
+            cluster.settle()?;
+            cluster.check()?;
+            cluster.check_restored(id, &stored.addresses)?;
         }
     }
 }

@@ -48,6 +48,19 @@ fn service(index: &mut Index, name: &str, version: &str, more: Value) -> Dirty {
     )
 }
 
+/// A version of a service whose status has this address of the pool.
+fn assigned(index: &mut Index, name: &str, version: &str, address: &str) -> Dirty {
+    let body = json!({
+        "metadata": {
+            "resourceVersion": version, "uid": name,
+            "annotations": { "metallb.io/ip-allocated-from-pool": "pool" },
+        },
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": address }] } },
+    });
+    apply(index, Kind::Service, name, body)
+}
+
 fn written(writes: &[Arc<StatusWrite>]) -> Vec<String> {
     writes
         .iter()
@@ -235,11 +248,107 @@ fn an_assigned_address_is_one_event() {
     let mut allocation = Allocation::default();
     pool(&mut index, &["192.0.2.1/32"]);
     let dirty = service(&mut index, "web", "1", json!({}));
-    let result = allocation.decide_all(&index);
+    assert_eq!(events(&allocation.decide_all(&index)), [], "not yet");
+    assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+    let dirty = assigned(&mut index, "web", "2", "192.0.2.1");
+    let result = allocation.decide(&index, &dirty);
     let expected = (false, "IPAllocated", "assigned 192.0.2.1 of pool pool");
     assert_eq!(events(&result), [expected]);
     assert_eq!(&*result.events[0].uid, "web");
+    assert!(!result.events[0].may_be_known);
     assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+    let dirty = assigned(&mut index, "web", "3", "192.0.2.1");
+    assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+}
+
+#[test]
+fn a_write_that_conflicts_or_is_denied_has_no_event_and_its_repetition_has_one() {
+    let mut index = Index::default();
+    let mut allocation = Allocation::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    service(&mut index, "web", "1", json!({}));
+    let writes = allocation.decide_all(&index).writes;
+    assert_eq!(written(&writes), ["web [192.0.2.1] 1"]);
+    // A label is edited meanwhile, twice.
+    for version in ["2", "3"] {
+        let dirty = service(&mut index, "web", version, json!({}));
+        let result = allocation.decide(&index, &dirty);
+        let repeated = format!("web [192.0.2.1] {version}");
+        assert_eq!(written(&result.writes), [repeated]);
+        assert_eq!(events(&result), []);
+    }
+    let dirty = assigned(&mut index, "web", "4", "192.0.2.1");
+    let result = allocation.decide(&index, &dirty);
+    assert_eq!(written(&result.writes), [""; 0]);
+    let expected = (false, "IPAllocated", "assigned 192.0.2.1 of pool pool");
+    assert_eq!(events(&result), [expected]);
+    // An address is released, and the write is lost with the service.
+    let dirty = pool(&mut index, &["192.0.2.2/32"]);
+    let result = allocation.decide(&index, &dirty);
+    assert_eq!(written(&result.writes), ["web [192.0.2.2] 4"]);
+    assert_eq!(events(&result), []);
+    let key = ObjectKey::new(Kind::Service, ObjectName::new("default", "web"));
+    let dirty = index.apply(Change::Delete(key));
+    assert_eq!(events(&allocation.decide(&index, &dirty)), []);
+    assert!(!allocation.is_writing());
+}
+
+#[test]
+fn a_new_leader_marks_what_the_one_before_may_have_written() {
+    let mut index = Index::default();
+    pool(&mut index, &["192.0.2.1/32"]);
+    assigned(&mut index, "first", "1", "192.0.2.1");
+    service(&mut index, "second", "1", json!({}));
+    let result = Allocation::default().decide_all(&index);
+    assert_eq!(events(&result).len(), 1);
+    let event = &result.events[0];
+    assert!(
+        event.reason == "AllocationFailed" && event.may_be_known,
+        "{event:?}"
+    );
+    let mut allocation = Allocation::default();
+    allocation.decide_all(&index);
+    let dirty = service(&mut index, "third", "1", json!({}));
+    let result = allocation.decide(&index, &dirty);
+    assert_eq!(result.events.len(), 1);
+    assert!(!result.events[0].may_be_known, "it is news");
+}
+
+#[test]
+fn a_standby_knows_the_former_addresses_of_services_when_it_leads() {
+    let mut index = Index::default();
+    let mut standby = Allocation::default();
+    pool(&mut index, &["192.0.2.0/29"]);
+    for (name, address) in [("a", "192.0.2.1"), ("b", "192.0.2.3"), ("c", "192.0.2.5")] {
+        assigned(&mut index, name, "1", address);
+    }
+    let deleted = |name: &str| {
+        let name = ObjectName::new("default", name);
+        Change::Delete(ObjectKey::new(Kind::Service, name))
+    };
+    let mut changes = vec![index.apply(deleted("a"))];
+    // Its status was cleared, and the watch missed the deletion of the last one.
+    changes.push(service(&mut index, "b", "2", json!({})));
+    let present = [ObjectName::new("default", "b")].into();
+    changes.push(index.apply(Change::Listed(Kind::Service, present)));
+    for dirty in changes {
+        standby.remember(dirty.released);
+    }
+    standby.reset();
+    let leader = &mut standby;
+    assert_eq!(
+        written(&leader.decide_all(&index).writes),
+        ["b [192.0.2.3] 2"]
+    );
+    for (name, expected) in [("c", "192.0.2.5"), ("new", "192.0.2.0"), ("a", "192.0.2.1")] {
+        let dirty = service(&mut index, name, "9", json!({}));
+        let writes = leader.decide(&index, &dirty).writes;
+        assert_eq!(written(&writes), [format!("{name} [{expected}] 9")]);
+    }
+    // A process that was started after the deletion doesn't.
+    index.apply(deleted("a"));
+    let writes = Allocation::default().decide_all(&index).writes;
+    assert!(!written(&writes).contains(&"a [192.0.2.1] 9".to_owned()));
 }
 
 #[test]
@@ -284,18 +393,13 @@ fn an_address_that_a_pool_lost_is_cleared_with_an_event() {
     let mut index = Index::default();
     let mut allocation = Allocation::default();
     pool(&mut index, &["192.0.2.1/32"]);
-    let status = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
-    let mut body = json!({
-        "metadata": {
-            "resourceVersion": "1", "uid": "web",
-            "annotations": { "metallb.io/ip-allocated-from-pool": "pool" },
-        },
-        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }] },
-    });
-    body["status"] = status;
-    apply(&mut index, Kind::Service, "web", body);
+    assigned(&mut index, "web", "1", "192.0.2.1");
     assert_eq!(events(&allocation.decide_all(&index)), []);
     let dirty = pool(&mut index, &["192.0.2.2/32"]);
+    let result = allocation.decide(&index, &dirty);
+    assert_eq!(written(&result.writes), ["web [192.0.2.2] 1"]);
+    assert_eq!(events(&result), [], "not yet");
+    let dirty = assigned(&mut index, "web", "2", "192.0.2.2");
     let result = allocation.decide(&index, &dirty);
     let reasons: Vec<_> = result.events.iter().map(|event| event.reason).collect();
     assert_eq!(reasons, ["ClearAssignment", "IPAllocated"]);
@@ -307,10 +411,8 @@ fn a_malformed_request_of_a_service_with_an_address_is_a_warning_and_costs_no_ad
     let mut index = Index::default();
     let mut allocation = Allocation::default();
     pool(&mut index, &["192.0.2.1/32"]);
-    service(&mut index, "web", "1", json!({}));
-    for write in allocation.decide_all(&index).writes {
-        index.apply_status_write(&write);
-    }
+    assigned(&mut index, "web", "1", "192.0.2.1");
+    allocation.decide_all(&index);
     let body = json!({
         "metadata": {
             "resourceVersion": "2", "uid": "web",

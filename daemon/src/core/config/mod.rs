@@ -48,6 +48,9 @@ use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
 use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
 use crate::core::model::{Labels, Node};
 
+/// The kinds that say what to announce, or to whom.
+const ANNOUNCEMENTS: [Kind; 3] = [Kind::BgpPeer, Kind::BgpAdvertisement, Kind::L2Advertisement];
+
 /// The default namespace of MetalLB's resources.
 pub(crate) const CONFIG_NAMESPACE: &str = "metallb-system";
 
@@ -70,6 +73,9 @@ pub struct Config {
     pub layer2_advertisements: BTreeMap<Arc<str>, Layer2Advertisement>,
     /// The keys that authenticate hellos of layer 2.
     pub(crate) hello_secrets: HelloSecrets,
+    /// Whether an object says what to announce or to whom, be it valid or not. If none does,
+    /// another program announces the addresses.
+    pub(crate) says_announcements: bool,
     /// Where objects come from that only MetalLB's ConfigMap means.
     pub(crate) sources: Sources,
     /// Errors and notices about the objects.
@@ -292,6 +298,11 @@ impl ConfigObjects {
         self.converted = additions.objects;
         config.sources = additions.sources;
         config.problems = additions.problems;
+        let of_announcements = |kind: Kind| {
+            let mut kinds = ANNOUNCEMENTS.into_iter().flat_map(Kind::groups);
+            kinds.any(|other| other == kind)
+        };
+        config.says_announcements = self.objects().any(|(key, _)| of_announcements(key.kind));
         self.report_unreadable(&mut config);
         let aliases = self.compile_aliases(&mut config);
         self.compile_pools(context, &mut config);

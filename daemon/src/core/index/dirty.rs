@@ -1,8 +1,18 @@
 //! The services, nodes and settings to decide again after a change.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::core::api::ObjectName;
+
+/// The addresses that a service of ours had before it was gone, or before it had none any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The service.
+    pub service: ObjectName,
+    /// Its addresses, at least one.
+    pub addresses: Vec<IpAddr>,
+}
 
 /// What must be decided again after a change.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -11,6 +21,8 @@ pub struct Dirty {
     pub services: BTreeSet<ObjectName>,
     /// The services whose object changed. Allocation depends on these and on the pools.
     pub requests: BTreeSet<ObjectName>,
+    /// The addresses of those that have none any more.
+    pub released: Vec<Released>,
     /// The nodes whose decisions must all be made again.
     pub nodes: BTreeSet<String>,
     /// Whether the configuration changed: all decisions must be made again.
@@ -25,6 +37,7 @@ impl Dirty {
     pub fn merge(&mut self, other: Self) {
         self.services.extend(other.services);
         self.requests.extend(other.requests);
+        self.released.extend(other.released);
         self.nodes.extend(other.nodes);
         self.configuration |= other.configuration;
         self.problems |= other.problems;

@@ -20,6 +20,7 @@ use ferrolb_allocator::Pool;
 
 use self::community_labels::BadLabel;
 pub use self::dirty::Dirty;
+pub(crate) use self::dirty::Released;
 use self::node_peers::{LocalPeers, NodePeers};
 use self::update::owned;
 use crate::core::api::core::ServiceCidrSpec;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Dirty, Index, Names};
+use super::{Dirty, Index, Names, Released};
 use crate::core::api::ObjectName;
 use crate::core::model::{Labels, Node, Service, Slice};
 
@@ -38,6 +38,7 @@ impl Index {
         let mut dirty = Dirty {
             services: BTreeSet::from([name.clone()]),
             requests: BTreeSet::from([name.clone()]),
+            released: released(name, old.as_ref(), service.as_ref()),
             problems: self.update_annotation_problems(name, old.as_ref(), service.as_ref()),
             ..Dirty::default()
         };
@@ -192,6 +193,22 @@ impl Index {
         self.config_is_stale |= old != networks;
         Dirty::default()
     }
+}
+
+/// The addresses of a service that has none any more.
+fn released(name: &ObjectName, old: Option<&Service>, new: Option<&Service>) -> Vec<Released> {
+    let addresses = |service: Option<&Service>| {
+        let ours = service.filter(|service| service.is_ours());
+        ours.map_or_else(Vec::new, |service| service.addresses().to_vec())
+    };
+    let had = addresses(old);
+    if had.is_empty() || !addresses(new).is_empty() {
+        return Vec::new();
+    }
+    vec![Released {
+        service: name.clone(),
+        addresses: had,
+    }]
 }
 
 fn add_name(names: &mut Names, name: &Arc<ObjectName>) {

@@ -19,4 +19,7 @@ pub(crate) struct ServiceEvent {
     pub reason: &'static str,
     /// The message.
     pub message: String,
+    /// Whether another process may have written it before this one led. An Event with the same text
+    /// that still exists then counts as this one.
+    pub may_be_known: bool,
 }

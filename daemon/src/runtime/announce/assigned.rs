@@ -80,6 +80,7 @@ fn event(service: Arc<ObjectName>, uid: &str, node: &str) -> ServiceEvent {
         warning: false,
         reason: "nodeAssigned",
         message: format!("announcing from node \"{node}\" with protocol \"bgp\""),
+        may_be_known: false,
     }
 }
 

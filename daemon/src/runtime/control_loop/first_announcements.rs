@@ -129,11 +129,12 @@ impl Running {
         let node = announcer.node_routes().node().to_owned();
         let now = Instant::now().into_std();
         let delays = self.control.gate.services();
+        let is_announced = |name: &ObjectName| !self.announced.addresses_of(name).is_empty();
         let Followed { new, ended } = if first || dirty.configuration {
             let all = self.index.services().map(|service| &*service.name);
-            delays.follow(now, &self.index, &node, all)
+            delays.follow(now, &self.index, &node, all, is_announced)
         } else {
-            delays.follow(now, &self.index, &node, &dirty.services)
+            delays.follow(now, &self.index, &node, &dirty.services, is_announced)
         };
         let node_ips = self.index.nodes().get(&node);
         let node_ips = node_ips.map(|node| node.internal_ips.clone());

@@ -289,7 +289,12 @@ impl Running {
                 self.updates += 1;
                 self.seen.get_or_insert_with(Instant::now);
                 self.turn.add(&change);
-                let dirty = self.index.apply(change);
+                let mut dirty = self.index.apply(change);
+                let released = std::mem::take(&mut dirty.released);
+                // A leader's allocator knows these services itself.
+                if self.control.allocate && !self.leading {
+                    self.allocation.remember(released);
+                }
                 if self.decided {
                     self.dirty.merge(dirty);
                 } else {

@@ -134,9 +134,11 @@ async fn leader_of_withheld_service() -> Leader {
         "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.2", "ports": [{ "port": 80 }] },
         "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.9" }] } },
     });
+    let peer = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1" });
     let objects = vec![
         object(Kind::Service, "api", api),
         object(Kind::Node, "a", json!({})),
+        object(Kind::BgpPeer, "tor", json!({ "spec": peer })),
     ];
     leader(objects).await
 }
@@ -193,6 +195,76 @@ async fn the_leader_writes_once_that_no_node_announces_a_service() {
         (condition.announced, &*condition.reason),
         (false, "NoAdvertisement")
     );
+}
+
+/// Two nodes that announce Services to a router, and an advertisement with this floor.
+fn rack(min_announcers: u32) -> Vec<RawObject> {
+    let peer = json!({ "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1" });
+    let pool = json!({ "addresses": ["10.1.0.0/16"] });
+    let floor = json!({ "minAnnouncers": min_announcers });
+    vec![
+        object(Kind::Node, "a", json!({})),
+        object(Kind::Node, "b", json!({})),
+        object(Kind::BgpPeer, "tor", json!({ "spec": peer })),
+        object(Kind::IpAddressPool, "big", json!({ "spec": pool })),
+        object(
+            Kind::FerrolbBgpAdvertisement,
+            "ad",
+            json!({ "spec": floor }),
+        ),
+    ]
+}
+
+/// A Service with an address, and its endpoint.
+fn announced(number: usize) -> [RawObject; 2] {
+    let name = format!("web-{number}");
+    let address = format!("10.1.{}.{}", number / 250, number % 250);
+    let service = json!({
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.2", "ports": [{ "port": 80 }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": address }] } },
+    });
+    let slice = json!({
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": ["10.2.0.1"], "conditions": { "ready": true } }],
+    });
+    let mut slice = object(Kind::EndpointSlice, &name, slice);
+    slice.metadata.namespace = Some("default".to_owned());
+    let label = ("kubernetes.io/service-name".to_owned(), name.clone());
+    slice.metadata.labels = [label].into();
+    [object(Kind::Service, &name, service), slice]
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_a_thousand_services_that_fall_below_their_floor_has_an_event() {
+    const SERVICES: usize = 1000;
+    let services = (0..SERVICES).flat_map(announced);
+    let mut leader = leader(rack(2).into_iter().chain(services).collect()).await;
+    let mut status = leader.control.status.subscribe();
+    let events = leader.events.clone();
+    let written = async {
+        let decided = status.wait_for(|status| status.leading && status.ready());
+        assert_eq!(decided.await.expect("it runs").below_floor, 0);
+        let node = object(Kind::Node, "b", json!({})).key("").expect("a kind");
+        let gone = Event::Change(Change::Delete(node));
+        events.send(gone).await.expect("room");
+        let fallen = status.wait_for(|status| status.below_floor == SERVICES);
+        fallen.await.expect("it runs");
+        let mut fallen = BTreeSet::new();
+        while fallen.len() < SERVICES {
+            match leader.writes.recv().await {
+                Some(ApiWrite::Event(event)) if event.reason == "MinAnnouncersNotMet" => {
+                    assert!(!event.may_be_known && fallen.insert(event.service));
+                }
+                Some(_) => {}
+                None => panic!("it ended"),
+            }
+        }
+    };
+    let (_stop, stopped) = oneshot::channel();
+    tokio::select! {
+        _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
+        () = written => {}
+    }
 }
 
 /// An announcer that reads a Node, and what it writes.

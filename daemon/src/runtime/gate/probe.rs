@@ -123,18 +123,20 @@ async fn service_is_ready(node_ips: &[IpAddr], port: u16) -> Result<(), String> 
 struct ProxyAnswer {
     /// False while the Node is being deleted.
     node_eligible: Option<bool>,
-    /// False while the proxy itself is late, in versions that report it.
-    node_healthy: Option<bool>,
+    /// Whether the rules of the proxy are up to date, apart from the Node. Older versions don't
+    /// say.
+    healthy: Option<bool>,
 }
 
 /// Whether an answer means that the proxy delivers. kube-proxy's /healthz is 503 also while the
-/// Node is being deleted, which says nothing about the proxy.
+/// Node is being deleted, which says nothing about the proxy. Older versions don't say whether the
+/// proxy is late as well. It then counts as ready, since a Node can be in deletion for long.
 fn is_ready(status: u16, body: &str) -> Result<(), String> {
     if (200..300).contains(&status) {
         return Ok(());
     }
     let answer: ProxyAnswer = serde_json::from_str(body).unwrap_or_default();
-    if answer.node_eligible == Some(false) && answer.node_healthy != Some(false) {
+    if answer.node_eligible == Some(false) && answer.healthy != Some(false) {
         return Ok(());
     }
     Err(refusal(status, body))
@@ -190,14 +192,29 @@ mod tests {
 
     #[test]
     fn a_503_because_the_node_is_deleted_does_not_mean_that_the_proxy_is_not_ready() {
+        // As kube-proxy 1.34 answers to /healthz.
+        let answer = |eligible: bool, healthy: bool| {
+            let updated = "2026-01-01T00:00:00.123456789Z";
+            let family = format!(r#"{{"lastUpdated":"{updated}","healthy":{healthy}}}"#);
+            format!(
+                r#"{{"lastUpdated":"{updated}","currentTime":"2026-01-02T00:00:00.5Z",
+                "nodeEligible":{eligible},"healthy":{healthy},
+                "status":{{"IPv4":{family},"IPv6":{family}}}}}"#
+            )
+        };
+        assert_eq!(is_ready(503, &answer(false, true)), Ok(()));
+        let error = is_ready(503, &answer(true, false)).expect_err("late");
+        assert!(error.starts_with("answers 503 {"), "{error}");
+        assert!(
+            is_ready(503, &answer(false, false)).is_err(),
+            "late as well"
+        );
+        // As older versions answer.
         let times = r#""lastUpdated": "2026-01-01","currentTime": "2026-01-02""#;
         let deleted = format!(r#"{{{times}, "nodeEligible": false}}"#);
         assert_eq!(is_ready(503, &deleted), Ok(()));
         let late = format!(r#"{{{times}, "nodeEligible": true}}"#);
-        let error = is_ready(503, &late).expect_err("late");
-        assert!(error.starts_with("answers 503 {"), "{error}");
-        let both = r#"{"nodeEligible": false, "nodeHealthy": false}"#;
-        assert!(is_ready(503, both).is_err());
+        assert!(is_ready(503, &late).is_err());
         assert_eq!(is_ready(200, "ok"), Ok(()));
         assert_eq!(is_ready(404, ""), Err("answers 404".to_owned()));
     }

@@ -61,13 +61,15 @@ impl ServiceDelays {
         }
     }
 
-    /// Looks at services that may have changed.
+    /// Looks at services that may have changed. Those that this process announces now don't wait:
+    /// a change of their policy withdraws nothing.
     pub(crate) fn follow<'a>(
         &mut self,
         now: Instant,
         index: &Index,
         node: &str,
         services: impl IntoIterator<Item = &'a ObjectName>,
+        is_announced: impl Fn(&ObjectName) -> bool,
     ) -> Followed {
         let mut followed = Followed::default();
         for name in services {
@@ -87,7 +89,7 @@ impl ServiceDelays {
             if self.passed.contains(name) || self.waiting.contains_key(name) {
                 continue;
             }
-            if self.was_announced(service) {
+            if is_announced(name) || self.was_announced(service) {
                 self.passed.insert(name.clone());
                 continue;
             }
@@ -105,8 +107,10 @@ impl ServiceDelays {
         followed
     }
 
+    /// Whether the process before announced one of its addresses. It may have withheld the address
+    /// of a family without endpoints.
     fn was_announced(&self, service: &Service) -> bool {
-        service.addresses().iter().all(|address| {
+        service.addresses().iter().any(|address| {
             let mut announced = self.announced.iter();
             announced.any(|prefix| prefix.contains(address))
         })
@@ -184,15 +188,18 @@ mod tests {
         index.apply(Change::object(kind, "shop", name, body))
     }
 
-    fn service(index: &mut Index, policy: &str, port: u16) -> Dirty {
-        let body = json!({
+    fn body(policy: &str, port: u16) -> Value {
+        json!({
             "spec": {
                 "type": "LoadBalancer", "clusterIP": "10.96.0.1", "ports": [{ "port": 80 }],
                 "externalTrafficPolicy": policy, "healthCheckNodePort": port,
             },
             "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } },
-        });
-        apply(index, Kind::Service, "web", body)
+        })
+    }
+
+    fn service(index: &mut Index, policy: &str, port: u16) -> Dirty {
+        apply(index, Kind::Service, "web", body(policy, port))
     }
 
     fn endpoints(index: &mut Index, node: &str) -> Dirty {
@@ -230,7 +237,7 @@ mod tests {
     }
 
     fn follow(delays: &mut ServiceDelays, now: Instant, index: &Index) -> Vec<NewDelay> {
-        delays.follow(now, index, "a", [&web()]).new
+        delays.follow(now, index, "a", [&web()], |_| false).new
     }
 
     #[test]
@@ -304,10 +311,23 @@ mod tests {
             endpoints(&mut index, "a");
             assert_eq!(follow(&mut delays, now, &index).len(), 1);
             change(&mut index);
-            let ended = delays.follow(now, &index, "a", [&web()]);
+            let ended = delays.follow(now, &index, "a", [&web()], |_| false);
             assert_eq!((ended.new, ended.ended), (vec![], vec![web()]));
             assert_eq!(delays.expire(now + LIMIT), []);
         }
+    }
+
+    #[test]
+    fn a_service_that_is_announced_does_not_wait_when_its_policy_becomes_local() {
+        let (mut index, now) = (cluster("Cluster"), Instant::now());
+        let mut delays = ServiceDelays::default();
+        assert_eq!(follow(&mut delays, now, &index), []);
+        service(&mut index, "Local", 30_001);
+        let is_announced = |name: &ObjectName| *name == web();
+        let followed = delays.follow(now, &index, "a", [&web()], is_announced);
+        assert_eq!(followed, Followed::default());
+        // It never waits again, also after it was withheld meanwhile.
+        assert_eq!(follow(&mut delays, now, &index), []);
     }
 
     #[test]
@@ -319,5 +339,13 @@ mod tests {
         let other = "192.0.2.2/32".parse().expect("a prefix");
         let mut delays = ServiceDelays::announced_before([other].into());
         assert_eq!(follow(&mut delays, now, &index).len(), 1);
+        // One of two addresses, as of a dual-stack service with endpoints of one family.
+        let mut index = index;
+        let mut body = body("Local", 30_001);
+        let ingress = json!([{ "ip": "192.0.2.2" }, { "ip": "2001:db8::2" }]);
+        body["status"]["loadBalancer"]["ingress"] = ingress;
+        apply(&mut index, Kind::Service, "web", body);
+        let mut delays = ServiceDelays::announced_before([other].into());
+        assert_eq!(follow(&mut delays, now, &index), []);
     }
 }

@@ -143,9 +143,9 @@ impl Floors {
         let mut events = Vec::new();
         for (name, (announcers, phase)) in &mut self.services {
             let (next, is_news) = step(*phase, announcers.are_enough(), now);
-            *phase = next;
+            let before = std::mem::replace(phase, next);
             let service = index.service(name).filter(|_| is_news);
-            events.extend(service.map(|service| event(service, *announcers)));
+            events.extend(service.map(|service| event(service, *announcers, before)));
         }
         events
     }
@@ -178,7 +178,7 @@ impl Floors {
         };
         let (phase, is_news) = step(before, found.are_enough(), now);
         self.services.insert(service.name.clone(), (found, phase));
-        events.extend(is_news.then(|| event(service, found)));
+        events.extend(is_news.then(|| event(service, found, before)));
     }
 }
 
@@ -201,7 +201,7 @@ fn step(phase: Phase, enough: bool, now: Instant) -> (Phase, bool) {
     }
 }
 
-fn event(service: &Service, announcers: Announcers) -> ServiceEvent {
+fn event(service: &Service, announcers: Announcers, before: Phase) -> ServiceEvent {
     let Announcers { nodes, floor } = announcers;
     let nodes = match nodes {
         0 => "no node announces".to_owned(),
@@ -225,6 +225,8 @@ fn event(service: &Service, announcers: Announcers) -> ServiceEvent {
         warning: !announcers.are_enough(),
         reason,
         message,
+        // A new leader doesn't know what the one before reported.
+        may_be_known: matches!(before, Phase::Starting(_)),
     }
 }
 

@@ -73,7 +73,7 @@ fn falling_below_the_floor_and_coming_back_is_one_event_each() {
     let dirty = endpoints(&mut index, &["a"]);
     let events = floors.update(start, &index, &dirty);
     assert_eq!(reasons(&events), ["MinAnnouncersNotMet"]);
-    assert!(events[0].warning);
+    assert!(events[0].warning && !events[0].may_be_known);
     let text = "1 node announces the service, but minAnnouncers is 2";
     assert!(events[0].message.starts_with(text), "{}", events[0].message);
     assert_eq!(floors.below(), 1);
@@ -105,6 +105,7 @@ fn a_new_service_has_a_minute_to_reach_its_floor() {
     let events = floors.due(late, &index);
     assert_eq!(reasons(&events), ["MinAnnouncersNotMet"]);
     assert!(events[0].message.starts_with("no node announces"));
+    assert!(events[0].may_be_known, "as for a new leader");
     assert_eq!(floors.due(late + SETTLE_TIME, &index), []);
 }
 

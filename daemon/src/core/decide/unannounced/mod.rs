@@ -6,6 +6,9 @@
 //! changes: two processes never overwrite each other in turn. A service that was always announced
 //! has no condition.
 //!
+//! A cluster without any object that says what to announce or to whom has an allocator alone,
+//! beside another program that announces. There, nothing is reported.
+//!
 //! A look at a service costs a decision for each group of nodes that are alike, so a step looks at
 //! a limited number. Sessions have no part in it: no process reads all BGPSessions.
 
@@ -47,7 +50,7 @@ pub(crate) struct Report {
 /// Whether nodes announce a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Opinion {
-    /// It has no address, or ferrolb is not in charge of it.
+    /// It has no address, ferrolb is not in charge of it, or ferrolb announces nothing at all.
     NotConcerned,
     Announced,
     /// No node does, for this reason.
@@ -228,7 +231,8 @@ fn opinion(
     nodes: &AlikeNodes,
     service: &Service,
 ) -> Opinion {
-    if !service.is_ours() || service.addresses().is_empty() {
+    let is_concerned = index.config().says_announcements && service.is_ours();
+    if !is_concerned || service.addresses().is_empty() {
         return Opinion::NotConcerned;
     }
     let by_layer2 = service.addresses().iter().any(|address| {
@@ -322,6 +326,7 @@ fn event(service: &Service, opinion: &Opinion) -> Option<ServiceEvent> {
         warning,
         reason,
         message,
+        may_be_known: false,
     })
 }
 

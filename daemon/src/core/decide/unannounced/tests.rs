@@ -270,6 +270,50 @@ fn a_cause_of_very_many_services_writes_conditions_at_a_limited_rate_and_no_even
 }
 
 #[test]
+fn an_allocator_alone_reports_nothing_and_an_invalid_advertisement_is_no_sign_of_that() {
+    let mut cluster = Cluster::new();
+    cluster.after(0);
+    cluster.after(10);
+    cluster.confirm();
+    let config = |kind: Kind, name: &str| {
+        Change::Delete(ObjectKey::new(
+            kind,
+            ObjectName::new("metallb-system", name),
+        ))
+    };
+    cluster.change(config(Kind::BgpAdvertisement, "all"));
+    cluster.after(0);
+    let counts = BTreeMap::from([("NoAdvertisement", 1)]);
+    assert_eq!(cluster.unannounced.counts(), counts, "there is a BGPPeer");
+    cluster.change(config(Kind::BgpPeer, "tor"));
+    cluster.after(0);
+    assert_eq!(cluster.unannounced.counts(), BTreeMap::new());
+    // What was written before is taken back.
+    assert_eq!(cluster.after(10), reported("removed", None));
+    cluster.set_condition(None);
+    assert_eq!(cluster.after(1000), NOTHING);
+    let invalid = json!({ "spec": { "nodeSelectors": 7 } });
+    cluster.apply(Kind::FerrolbL2Advertisement, "all", invalid);
+    cluster.after(0);
+    assert_eq!(cluster.unannounced.counts(), counts);
+    // As is one of MetalLB's old ConfigMap.
+    let key = config(Kind::FerrolbL2Advertisement, "all");
+    cluster.change(key);
+    cluster.change(config(Kind::IpAddressPool, "pool"));
+    let text = "address-pools: [{name: pool, protocol: bgp, addresses: [192.0.2.0/24]}]";
+    cluster.apply(
+        Kind::ConfigMap,
+        "config",
+        json!({ "data": { "config": text } }),
+    );
+    cluster.after(0);
+    assert_eq!(
+        cluster.unannounced.counts(),
+        BTreeMap::from([("NoEndpoints", 1)])
+    );
+}
+
+#[test]
 fn a_deleted_service_is_forgotten() {
     let mut cluster = Cluster::new();
     cluster.after(0);

@@ -98,6 +98,7 @@ impl Reporter {
                 warning,
                 reason,
                 message: message.to_owned(),
+                may_be_known: false,
             }));
         }
     }

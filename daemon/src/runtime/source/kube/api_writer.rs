@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Secret, Se
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use super::watch::chain;
 use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::config::hello_secrets::{KEY, OWN};
+use crate::core::hash::fnv1a;
 use crate::core::model::{
     ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite, NodeEvent, ServiceEvent,
 };
@@ -60,12 +62,11 @@ impl ApiWriter {
                 ApiWrite::Event(event) => {
                     sleep_until(next_event).await;
                     next_event = Instant::now() + EVENT_INTERVAL;
-                    let object = event_object(&event, &self.node, Timestamp::now());
-                    self.create_event(&object).await
+                    self.create_service_event(&event).await
                 }
                 ApiWrite::NodeEvent(event) => {
                     let object = node_event_object(&event, Timestamp::now());
-                    self.create_event(&object).await
+                    self.create_event(&object).await.map(drop)
                 }
             };
             match written {
@@ -155,14 +156,26 @@ impl ApiWriter {
         let patched = timeout(REQUEST_TIMEOUT, api.patch_status(name, &params, &patch));
         match patched.await {
             Ok(Ok(_)) => Ok(()),
-            // It changed or was deleted meanwhile: it is decided again.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+            Ok(Err(kube::Error::Api(status))) if is_obsolete(&status) => Ok(()),
             Ok(Err(error)) => Err(failed(&chain(&error))),
             Err(_) => Err(failed("no answer in time")),
         }
     }
 
-    async fn create_event(&self, object: &Event) -> Result<(), String> {
+    /// The name of the Event is that of its text, so that a new leader doesn't repeat it. A change
+    /// that happens again within the life of an Event gets one with another name.
+    async fn create_service_event(&self, event: &ServiceEvent) -> Result<(), String> {
+        let now = Timestamp::now();
+        let object = event_object(event, &self.node, now, of_text(event));
+        if self.create_event(&object).await? || event.may_be_known {
+            return Ok(());
+        }
+        let object = event_object(event, &self.node, now, now.as_nanosecond().unsigned_abs());
+        self.create_event(&object).await.map(drop)
+    }
+
+    /// Returns false if there is an Event of this name.
+    async fn create_event(&self, object: &Event) -> Result<bool, String> {
         let about = &object.involved_object;
         let (kind, name) = (about.kind.as_deref(), about.name.as_deref());
         let failed = |error: &str| {
@@ -179,10 +192,26 @@ impl ApiWriter {
         let params = PostParams::default();
         let created = timeout(REQUEST_TIMEOUT, api.create(&params, object));
         match created.await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
             Ok(Err(error)) => Err(failed(&chain(&error))),
             Err(_) => Err(failed("no answer in time")),
         }
+    }
+}
+
+/// Whether a condition was refused because the Service changed or was deleted meanwhile: it is
+/// decided again. The API server would create one that was deleted, but that lacks a spec.
+fn is_obsolete(refusal: &Status) -> bool {
+    let lacks_spec = || {
+        let details = refusal.details.iter();
+        let mut causes = details.flat_map(|details| &details.causes);
+        causes.any(|cause| cause.field.starts_with("spec."))
+    };
+    match refusal.code {
+        404 | 409 => true,
+        422 => lacks_spec(),
+        _ => false,
     }
 }
 
@@ -283,8 +312,21 @@ fn described(
     }
 }
 
-/// The Event as kubectl describe shows it: of the older group, which every version has.
-fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
+/// A number that two Events have in common if they say the same about the same Service.
+fn of_text(event: &ServiceEvent) -> u128 {
+    let ServiceEvent {
+        uid,
+        component,
+        reason,
+        message,
+        ..
+    } = event;
+    fnv1a(&format!("{uid} {component} {reason} {message}")).into()
+}
+
+/// The Event as kubectl describe shows it: of the older group, which every version has. Its name
+/// ends with a number, as in client-go.
+fn event_object(event: &ServiceEvent, node: &str, now: Timestamp, number: u128) -> Event {
     let ServiceEvent {
         service,
         uid,
@@ -292,12 +334,11 @@ fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
         warning,
         reason,
         message,
+        may_be_known: _,
     } = event;
-    // The moment makes the name unique, as in client-go.
-    let unique = now.as_nanosecond();
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{unique:x}", service.name)),
+            name: Some(format!("{}.{number:x}", service.name)),
             namespace: Some(service.namespace.clone()),
             ..ObjectMeta::default()
         },
@@ -361,6 +402,26 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_of_a_service_that_changed_or_is_gone_is_obsolete_and_an_invalid_one_is_not() {
+        let refusal = |code: u16, field: &str| {
+            let body = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": format!("Service \"web\" is invalid: {field}: Required value"),
+                "reason": "Invalid", "code": code,
+                "details": { "name": "web", "kind": "Service", "causes": [{
+                    "reason": "FieldValueRequired", "message": "Required value", "field": field,
+                }] },
+            });
+            serde_json::from_value::<Status>(body).expect("a Status")
+        };
+        // As Kubernetes 1.34 answers about a Service that was deleted.
+        assert!(is_obsolete(&refusal(422, "spec.ports")));
+        assert!(is_obsolete(&refusal(404, "")) && is_obsolete(&refusal(409, "")));
+        assert!(!is_obsolete(&refusal(422, "status.conditions[0].reason")));
+        assert!(!is_obsolete(&refusal(403, "spec.ports")));
+    }
+
+    #[test]
     fn an_event_about_a_node_is_one_that_kubectl_describe_finds() {
         let event = NodeEvent {
             node: "a".to_owned(),
@@ -391,8 +452,15 @@ mod tests {
             warning: false,
             reason: "nodeAssigned",
             message: "announcing from node \"a\" with protocol \"layer2\"".to_owned(),
+            may_be_known: false,
         };
-        let event = event_object(&event, "a", Timestamp::UNIX_EPOCH);
+        let other = ServiceEvent {
+            uid: "u-2".into(),
+            ..event.clone()
+        };
+        assert_eq!(of_text(&event), of_text(&event.clone()));
+        assert_ne!(of_text(&event), of_text(&other));
+        let event = event_object(&event, "a", Timestamp::UNIX_EPOCH, 0);
         let event = serde_json::to_value(event).expect("JSON");
         assert_eq!(event["metadata"]["name"], "web.0");
         assert_eq!(event["metadata"]["namespace"], "shop");
