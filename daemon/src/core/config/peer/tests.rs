@@ -171,6 +171,7 @@ fn the_hold_time_and_the_keepalive_time_follow_from_each_other() {
     assert_eq!(times(both), (30, Some(5)));
     let off = json!({ "holdTime": "0s", "keepaliveTime": "0s" });
     assert_eq!(times(off), (0, None));
+    assert_eq!(times(json!({ "holdTime": "0" })), (0, None));
     assert_eq!(times(json!({ "holdTime": "3900ms" })), (3, None));
 }
 
