@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use super::FieldError;
 
+/// What the API server accepts as a duration, as a regular expression: what [`duration`] reads, and
+/// no sign but `+`.
+pub(crate) const DURATION_PATTERN: &str =
+    "^[+]?(0|(([0-9]+[.]?[0-9]*|[.][0-9]+)(h|m|s|ms|us|\u{b5}s|\u{3bc}s|ns))+)$";
+
 /// The units, with their lengths in nanoseconds.
 const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),

@@ -168,10 +168,6 @@ fn require(schema: &mut Schema, pointer: &str, fields: &[&str]) {
     }
 }
 
-fn add_rules(schema: &mut Schema, rules: Value) {
-    schema.insert("x-kubernetes-validations".into(), rules);
-}
-
 fn definitions() -> [Definition; 7] {
     [
         pool(),
@@ -189,6 +185,7 @@ fn pool() -> Definition {
     require(&mut spec, "", &["addresses"]);
     let reservation = "/properties/reservations/items";
     require(&mut spec, reservation, &["namespace", "name", "addresses"]);
+    rules::add(&mut spec, rules::pool_rules());
     Definition {
         kind: Kind::FerrolbIpAddressPool.name(),
         plural: "ipaddresspools",
@@ -210,7 +207,7 @@ fn pool() -> Definition {
 fn peer() -> Definition {
     let mut spec = schema::<PeerSpec>(&peer_defaults());
     require(&mut spec, "", &["myASN"]);
-    add_rules(&mut spec, rules::peer_rules());
+    rules::add(&mut spec, rules::peer_rules());
     Definition {
         kind: Kind::FerrolbBgpPeer.name(),
         plural: "bgppeers",
@@ -248,7 +245,7 @@ fn bfd_profile() -> Definition {
 
 fn advertisement() -> Definition {
     let mut spec = schema::<AdvertisementSpec>(&advertisement_defaults());
-    add_rules(&mut spec, rules::advertisement_rules());
+    rules::add(&mut spec, rules::advertisement_rules());
     Definition {
         kind: Kind::FerrolbBgpAdvertisement.name(),
         plural: "bgpadvertisements",
@@ -271,7 +268,7 @@ fn advertisement() -> Definition {
 
 fn layer2_advertisement() -> Definition {
     let mut spec = schema::<Layer2Spec>(&layer2_defaults());
-    add_rules(&mut spec, rules::layer2_rules());
+    rules::add(&mut spec, rules::layer2_rules());
     let preference = "/properties/preferredNodeSelectors/items";
     require(&mut spec, preference, &["weight", "preference"]);
     Definition {
@@ -301,6 +298,7 @@ fn community() -> Definition {
         "/properties/communities/items",
         &["name", "value"],
     );
+    rules::add(&mut spec, rules::community_rules());
     Definition {
         kind: Kind::FerrolbCommunity.name(),
         plural: "communities",
