@@ -155,6 +155,12 @@ fn status_column(name: &str, field: &str) -> Value {
     json!({ "name": name, "jsonPath": format!(".status.{field}"), "type": "integer" })
 }
 
+/// A column that `kubectl get -o wide` alone prints.
+fn wide(mut column: Value) -> Value {
+    column["priority"] = 1.into();
+    column
+}
+
 /// Makes fields required. Most types accept missing fields, because their errors explain the remedy
 /// better than the API server's.
 fn require(schema: &mut Schema, pointer: &str, fields: &[&str]) {
@@ -200,6 +206,8 @@ fn pool() -> Definition {
             column("Addresses", "addresses", "string"),
             status_column("Assigned IPv4", "assignedIPv4"),
             status_column("Free IPv4", "availableIPv4"),
+            status_column("Assigned IPv6", "assignedIPv6"),
+            status_column("Free IPv6", "availableIPv6"),
         ],
     }
 }
@@ -219,8 +227,10 @@ fn peer() -> Definition {
         columns: vec![
             column("Address", "peerAddress", "string"),
             column("Network", "peerNetwork", "string"),
+            column("Interface", "interface", "string"),
             column("ASN", "peerASN", "integer"),
             column("BFD Profile", "bfdProfile", "string"),
+            column("Multi Hops", "ebgpMultiHop", "boolean"),
         ],
     }
 }
@@ -262,6 +272,7 @@ fn advertisement() -> Definition {
                 "string",
             ),
             column("Peers", "peers", "string"),
+            wide(column("Node Selectors", "nodeSelectors", "string")),
         ],
     }
 }
@@ -287,6 +298,7 @@ fn layer2_advertisement() -> Definition {
                 "string",
             ),
             column("Interfaces", "interfaces", "string"),
+            wide(column("Node Selectors", "nodeSelectors", "string")),
         ],
     }
 }
