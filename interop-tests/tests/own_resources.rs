@@ -190,12 +190,16 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
         topology.add_client()?;
         let mut rack = Rack::without_crds(scratch, &topology, "ebgp")?;
         rack.cp.install_ferrolb_crds()?;
-        let reservation = "{namespace: default, name: web, addresses: [192.0.2.9]}";
+        // The address that any other Service would get first.
+        let reservation = "{namespace: default, name: web, addresses: [192.0.2.0]}";
         rack.cp.apply(&manifest::join(&[
             &object(
                 "IPAddressPool",
                 "pool",
-                &format!("{{addresses: [192.0.2.0/28], reservations: [{reservation}]}}"),
+                &format!(
+                    "{{addresses: [192.0.2.0/28, '2001:db8:10::/120'], \
+                     reservations: [{reservation}]}}"
+                ),
             ),
             &object(
                 "Community",
@@ -209,48 +213,98 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
                 "{ipAddressPools: [pool], peers: [tor], communities: [near]}",
             ),
             &manifest::service("other", "", ""),
-            &manifest::service("web", "", ""),
         ]))?;
         rack.start_ferrolb()?;
         for process in rack.allocators.iter_mut().chain(&mut rack.announcers) {
             process.await_ready()?;
         }
-        rack.await_address("web", "192.0.2.9")?;
-        rack.await_address("other", "192.0.2.0")?;
-        let mut routes = rack.routes("192.0.2.9/32", &[0])?;
-        routes.extend(rack.routes("192.0.2.0/32", &[0])?);
+        rack.await_address("other", "192.0.2.1")?;
+        rack.cp.apply(&manifest::service("web", "", ""))?;
+        rack.await_address("web", "192.0.2.0")?;
+        let mut routes = rack.routes("192.0.2.0/32", &[0])?;
+        routes.extend(rack.routes("192.0.2.1/32", &[0])?);
         let with_community = |route: RouteEntry| route.communities(&["64700:1"]);
         rack.await_routes(&routes.into_iter().map(with_community).collect())?;
-        rack.await_answers("192.0.2.9".parse()?, &[0])?;
+        rack.await_answers("192.0.2.0".parse()?, &[0])?;
 
-        let status = ["ipaddresspools.ferrolb.io", "pool", "-n", "metallb-system"];
-        let expected = json!({
-            "assignedIPv4": 2, "assignedIPv6": 0, "availableIPv4": 14, "availableIPv6": 0
-        });
-        eventually("the status of the pool", TIMEOUT, || {
-            let pool = rack.cp.get(&status)?;
-            ensure!(pool["status"] == expected, "{}", pool["status"]);
-            Ok(())
-        })?;
-
-        // The names for kubectl.
-        let all = rack
-            .cp
-            .kubectl(&["get", "ferrolb", "-n", "metallb-system", "-o", "name"])?;
-        ensure!(all.lines().count() == 4, "{all}");
-        let shown = rack
-            .cp
-            .kubectl(&["get", "lbpool", "-n", "metallb-system"])?;
-        ensure!(
-            shown.contains("FREE IPV4") && shown.contains("192.0.2.0/28"),
-            "{shown}"
-        );
+        the_status_counts_addresses(&rack)?;
+        the_names_and_columns_are_shown(&rack)?;
+        a_second_address_leaves_the_ip_mode_of_the_first(&rack)?;
         for process in rack.allocators.iter().chain(&rack.announcers) {
             let log = std::fs::read_to_string(process.log())?;
             ensure!(!log.contains("can't be read"), "{log}");
         }
         Ok(())
     });
+}
+
+fn the_status_counts_addresses(rack: &Rack<'_>) -> Result<()> {
+    let status = ["ipaddresspools.ferrolb.io", "pool", "-n", "metallb-system"];
+    let expected = json!({
+        "assignedIPv4": 2, "assignedIPv6": 0, "availableIPv4": 14, "availableIPv6": 256
+    });
+    eventually("the status of the pool", TIMEOUT, || {
+        let pool = rack.cp.get(&status)?;
+        ensure!(pool["status"] == expected, "{}", pool["status"]);
+        Ok(())
+    })
+}
+
+fn the_names_and_columns_are_shown(rack: &Rack<'_>) -> Result<()> {
+    let all = rack
+        .cp
+        .kubectl(&["get", "ferrolb", "-n", "metallb-system", "-o", "name"])?;
+    ensure!(all.lines().count() == 4, "{all}");
+    for (name, columns) in [
+        (
+            "lbpool",
+            "NAME AUTO ASSIGN AVOID BUGGY IPS ADDRESSES ASSIGNED IPV4 FREE IPV4 ASSIGNED IPV6 FREE \
+             IPV6",
+        ),
+        (
+            "lbpeer",
+            "NAME ADDRESS NETWORK INTERFACE ASN BFD PROFILE MULTI HOPS",
+        ),
+        (
+            "lbbgp",
+            "NAME IPADDRESSPOOLS IPADDRESSPOOL SELECTORS PEERS NODE SELECTORS",
+        ),
+    ] {
+        let shown = rack
+            .cp
+            .kubectl(&["get", name, "-n", NAMESPACE, "-o", "wide"])?;
+        let header: Vec<&str> = shown
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        ensure!(header.join(" ") == columns, "{shown}");
+    }
+    Ok(())
+}
+
+/// The status of `other` says that a proxy answers, which another program may have written.
+fn a_second_address_leaves_the_ip_mode_of_the_first(rack: &Rack<'_>) -> Result<()> {
+    let proxy = json!([
+        { "op": "add", "path": "/status/loadBalancer/ingress/0/ipMode", "value": "Proxy" }
+    ]);
+    let (proxy, status) = (proxy.to_string(), "--subresource=status");
+    let other = ["patch", "service", "other"];
+    let change = [&other[..], &[status, "--type=json", "-p", &proxy]].concat();
+    rack.cp.kubectl(&change)?;
+    let dual_stack = r#"{"spec": {"ipFamilyPolicy": "PreferDualStack"}}"#;
+    rack.cp
+        .kubectl(&[&other[..], &["-p", dual_stack]].concat())?;
+    let expected = json!([
+        { "ip": "192.0.2.1", "ipMode": "Proxy" }, { "ip": "2001:db8:10::", "ipMode": "VIP" }
+    ]);
+    eventually("the second address", TIMEOUT, || {
+        let service = rack.cp.get(&["service", "other"])?;
+        let ingress = &service["status"]["loadBalancer"]["ingress"];
+        ensure!(*ingress == expected, "{ingress}");
+        Ok(())
+    })
 }
 
 /// The BGPPeer tor, whose sessions come from this network.
