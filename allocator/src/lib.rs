@@ -85,4 +85,5 @@ pub use pool_set::{PoolSet, PoolSetError, pool_names};
 pub use reason::{Outcome, Reason, SharingConflict};
 pub use request::{AllocationRequest, FamilyPolicy, parse_requested};
 pub use reservation::Reservation;
+pub use reserved::reserved_networks;
 pub use service::{Port, Protocol, ServiceKey};

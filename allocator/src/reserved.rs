@@ -37,6 +37,11 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], length: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(address, length))
 }
 
+/// The networks whose addresses no service can have.
+pub fn reserved_networks() -> impl Iterator<Item = IpNet> {
+    RESERVED.iter().map(|(network, _)| *network)
+}
+
 /// The first reserved network that overlaps the span, with its description.
 pub(crate) fn reserved_in(span: Span) -> Option<(IpNet, &'static str)> {
     let overlaps = |(network, _): &&(IpNet, &str)| Span::of(*network).overlaps(span);

@@ -2,15 +2,17 @@
 //! BGPPeer with MetalLB's.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ferrolb_interop_tests::eventually::eventually;
-use ferrolb_interop_tests::kube::{ControlPlane, Rack};
-use ferrolb_interop_tests::manifest;
+use ferrolb_interop_tests::kube::Rack;
+use ferrolb_interop_tests::manifest::{self, NAMESPACE};
 use ferrolb_interop_tests::router::RouteEntry;
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
+use serde_json::{Value, json};
 
 /// ferrolb detects a new CRD within half a minute.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,9 +55,12 @@ fn ferrolbs_bgp_peer_replaces_metallbs_without_a_gap() {
         );
 
         rack.cp.install_ferrolb_crds()?;
-        the_crd_accepts_valid_and_rejects_invalid_specs(&rack.cp)?;
-        the_crd_of_l2_advertisements_does_too(&rack.cp)?;
-        the_other_crds_do_too(&rack.cp)?;
+        let mut wrong = Vec::new();
+        for text in TABLES {
+            let table: Value = serde_saphyr::from_str(text)?;
+            wrong.extend(mistakes(&rack, &table, &scratch.file("specs.json"))?);
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
 
         rack.cp.apply(&bgp_peer(
             "tor-own",
@@ -82,143 +87,6 @@ fn ferrolbs_bgp_peer_replaces_metallbs_without_a_gap() {
     });
 }
 
-fn the_crd_accepts_valid_and_rejects_invalid_specs(cp: &ControlPlane<'_>) -> Result<()> {
-    let good = [
-        "{myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.7}",
-        // All of MetalLB's fields except those that exclude others.
-        "{myASN: 64700, peerASN: 64600, localASN: 64701, peerAddress: 10.99.0.7, \
-         sourceAddress: 10.99.0.11, peerPort: 1790, holdTime: 90s, keepaliveTime: 30s, \
-         connectTime: 5s, \
-         routerID: 1.2.3.4, passwordSecret: {name: s}, bfdProfile: b, \
-         nodeSelectors: [{matchLabels: {a: b}, \
-         matchExpressions: [{key: a, operator: In, values: [b]}]}], \
-         enableGracefulRestart: true, ebgpMultiHop: true, vrf: '', dualStackAddressFamily: true, \
-         disableMP: false}",
-        "{myASN: 64700, peerASN: 64600, interface: eth1}",
-        "{myASN: 4200000000, dynamicASN: auto, peerNetwork: 'fd00::/64', passive: true, \
-         sourceAddress: 'fd00::/64', ttlSecurity: 254, sourceInterface: eth1, sendHoldTime: 10m, \
-         prefixLimit: 1, restartTime: 1m30s, \
-         bfdProfile: b, bfdStrict: true, shutdownText: bye, linkBandwidth: none, \
-         drain: {time: 0s, onCordon: true}, prepend: 16, med: 4294967295, holdTime: 0s}",
-    ];
-    for spec in good {
-        cp.apply(&bgp_peer("good", spec))?;
-        cp.kubectl(&[
-            "delete",
-            "bgppeers.ferrolb.io",
-            "good",
-            "-n",
-            "metallb-system",
-        ])?;
-    }
-    let base = "myASN: 64700, peerASN: 64600, peerAddress: 10.99.0.7";
-    let bad = [
-        ("peerASN: 64600, peerAddress: 10.99.0.7", "spec.myASN"),
-        (
-            "myASN: 64700, peerAddress: 10.99.0.7",
-            "set either peerASN or dynamicASN",
-        ),
-        (
-            "myASN: 64700, peerASN: 64600",
-            "set exactly one of peerAddress, peerNetwork and interface",
-        ),
-        (
-            &format!("{base}, peerNetwork: 10.0.0.0/8"),
-            "set exactly one of peerAddress, peerNetwork and interface",
-        ),
-        (
-            &format!("{base}, interface: eth1"),
-            "set exactly one of peerAddress, peerNetwork and interface",
-        ),
-        (
-            &format!("{base}, dynamicASN: external"),
-            "set either peerASN or dynamicASN",
-        ),
-        (
-            &format!("{base}, password: p, passwordSecret: {{name: s}}"),
-            "set at most one of password and passwordSecret",
-        ),
-        (
-            &format!("{base}, holdTime: 2s"),
-            "holdTime is 0s, or 3s and more",
-        ),
-        (
-            &format!("{base}, holdTime: 9s, keepaliveTime: 10s"),
-            "keepaliveTime is longer than holdTime",
-        ),
-        (
-            &format!("{base}, ttlSecurity: 1, ebgpMultiHop: true"),
-            "remove ebgpMultiHop",
-        ),
-        (&format!("{base}, ttlSecurity: 255"), "spec.ttlSecurity"),
-        (&format!("{base}, bfdStrict: true"), "set bfdProfile"),
-        (
-            &format!("{base}, restartTime: 9s, enableGracefulRestart: false"),
-            "restartTime conflicts",
-        ),
-        (
-            &format!("{base}, linkBandwidth: heavy"),
-            "spec.linkBandwidth",
-        ),
-        (&format!("{base}, peerPort: 17000"), "spec.peerPort"),
-    ];
-    for (spec, message) in bad {
-        let Err(error) = cp.apply(&bgp_peer("bad", &format!("{{{spec}}}"))) else {
-            anyhow::bail!("{spec} was accepted");
-        };
-        let error = format!("{error:#}");
-        ensure!(error.contains(message), "{spec}: {error}");
-    }
-    Ok(())
-}
-
-fn the_crd_of_l2_advertisements_does_too(cp: &ControlPlane<'_>) -> Result<()> {
-    let advertisement = |spec: &str| {
-        format!(
-            "{{apiVersion: ferrolb.io/v1alpha1, kind: L2Advertisement, \
-             metadata: {{name: lan, namespace: metallb-system}}{spec}}}"
-        )
-    };
-    let good = [
-        "",
-        ", spec: {ipAddressPools: [p], ipAddressPoolSelectors: [{matchLabels: {a: b}}], \
-         nodeSelectors: [{matchExpressions: [{key: a, operator: Exists}]}], interfaces: [eth0], \
-         serviceSelectors: [{matchLabels: {a: b}}], \
-         preferredNodeSelectors: [{weight: 100, preference: {matchLabels: {a: b}}}], \
-         conflictDetection: none, gratuitousRate: 1, sticky: false, helloInterval: 50ms, \
-         drain: {onCordon: true}, loadBalancerClasses: [example.com/other, any]}",
-    ];
-    for spec in good {
-        cp.apply(&advertisement(spec))?;
-    }
-    cp.kubectl(&[
-        "delete",
-        "l2advertisements.ferrolb.io",
-        "lan",
-        "-n",
-        "metallb-system",
-    ])?;
-    let bad = [
-        ("conflictDetection: fastest", "spec.conflictDetection"),
-        ("gratuitousRate: 0", "spec.gratuitousRate"),
-        ("helloInterval: 49ms", "helloInterval is 50ms to 10s"),
-        ("helloInterval: 11s", "helloInterval is 50ms to 10s"),
-        (
-            "preferredNodeSelectors: [{weight: 101, preference: {}}]",
-            "weight",
-        ),
-        ("preferredNodeSelectors: [{weight: 1}]", "preference"),
-    ];
-    for (spec, message) in bad {
-        let Err(error) = cp.apply(&advertisement(&format!(", spec: {{{spec}}}"))) else {
-            anyhow::bail!("{spec} was accepted");
-        };
-        let error = format!("{error:#}");
-        ensure!(error.contains(message), "{spec}: {error}");
-    }
-    Ok(())
-}
-
 /// ferrolb's object of a kind with this spec.
 fn object(kind: &str, name: &str, spec: &str) -> String {
     format!(
@@ -227,140 +95,92 @@ fn object(kind: &str, name: &str, spec: &str) -> String {
     )
 }
 
-/// The kind, a valid spec with all fields, and invalid specs with a part of the error.
-type Specs = (
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-);
+/// The specs that a test of the daemon gives to its parsers as well.
+const TABLES: [&str; 6] = [
+    include_str!("../../daemon/tests/specs/bgppeer.yaml"),
+    include_str!("../../daemon/tests/specs/ipaddresspool.yaml"),
+    include_str!("../../daemon/tests/specs/bgpadvertisement.yaml"),
+    include_str!("../../daemon/tests/specs/l2advertisement.yaml"),
+    include_str!("../../daemon/tests/specs/community.yaml"),
+    include_str!("../../daemon/tests/specs/bfdprofile.yaml"),
+];
 
-const POOL: Specs = (
-    "IPAddressPool",
-    "{addresses: [10.9.0.0/24, '10.9.1.1-10.9.1.9', '10.9.2.1 - 10.9.2.9', 'fd09::/64'], \
-     autoAssign: false, avoidBuggyIPs: true, serviceAllocation: {priority: -1, namespaces: [a, b], \
-     namespaceSelectors: [{matchLabels: {a: b}}], serviceSelectors: [{matchExpressions: \
-     [{key: a, operator: NotIn, values: [b]}]}]}, \
-     reservations: [{namespace: a, name: b, addresses: [10.9.0.1, 'fd09::1/128']}, \
-     {namespace: a, name: c, addresses: ['10.9.1.1-10.9.1.2']}]}",
-    &[
-        ("{}", "spec.addresses"),
-        ("{addresses: []}", "spec.addresses"),
-        ("{addresses: [10.9.0.1]}", "spec.addresses[0]"),
-        ("{addresses: [nonsense/24]}", "spec.addresses[0]"),
-        (
-            "{addresses: [10.9.0.0/24], serviceAllocation: {namespaces: [a, a]}}",
-            "spec.serviceAllocation.namespaces[1]",
-        ),
-        (
-            "{addresses: [10.9.0.0/24], reservations: [{namespace: a, addresses: [10.9.0.1]}]}",
-            "spec.reservations[0].name",
-        ),
-        (
-            "{addresses: [10.9.0.0/24], reservations: [{namespace: a, name: b, addresses: []}]}",
-            "spec.reservations[0].addresses",
-        ),
-        (
-            "{addresses: [10.9.0.0/24], reservations: \
-             [{namespace: a, name: b, addresses: [10.9.0.1]}, \
-             {namespace: a, name: b, addresses: [10.9.0.2]}]}",
-            "spec.reservations[1]",
-        ),
-    ],
-);
+/// `base` with the fields of `more`. Null removes a field.
+fn merged(base: &Value, more: &Value) -> Result<Value> {
+    let mut fields = base.as_object().context("base is no object")?.clone();
+    for (field, value) in more.as_object().context("a spec is no object")? {
+        fields.insert(field.clone(), value.clone());
+    }
+    fields.retain(|_, value| !value.is_null());
+    Ok(Value::Object(fields))
+}
 
-const ADVERTISEMENT: Specs = (
-    "BGPAdvertisement",
-    "{aggregationLength: 24, aggregationLengthV6: 0, localPref: 4294967295, \
-     communities: [near, '64512:1', 'large:64512:1:1'], ipAddressPools: [p, q], \
-     ipAddressPoolSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], \
-     peers: [tor], serviceSelectors: [], communityLabels: [community, example.com/community], \
-      loadBalancerClasses: [example.com/other, any], minAnnouncers: 1000, \
-      announceAggregates: always}",
-    &[
-        ("{minAnnouncers: 0}", "spec.minAnnouncers"),
-        ("{minAnnouncers: 1001}", "spec.minAnnouncers"),
-        ("{announceAggregates: never}", "spec.announceAggregates"),
-        (
-            "{announceAggregates: always}",
-            "announceAggregates: always has no effect on host routes",
-        ),
-        (
-            "{announceAggregates: always, aggregationLength: 32, aggregationLengthV6: 128}",
-            "announceAggregates: always has no effect on host routes",
-        ),
-        ("{aggregationLength: 0}", "spec.aggregationLength"),
-        ("{aggregationLength: 33}", "spec.aggregationLength"),
-        ("{aggregationLengthV6: -1}", "spec.aggregationLengthV6"),
-        ("{aggregationLengthV6: 129}", "spec.aggregationLengthV6"),
-        ("{localPref: -1}", "spec.localPref"),
-        ("{peers: [a, a]}", "spec.peers[1]"),
-        ("{communities: [a, a]}", "spec.communities[1]"),
-        ("{communityLabels: [a, a]}", "spec.communityLabels[1]"),
-        ("{communityLabels: ['']}", "spec.communityLabels[0]"),
-        ("{ipAddressPools: [a, a]}", "spec.ipAddressPools[1]"),
-        (
-            "{nodeSelectors: [{matchExpressions: [{key: a, operator: Is}]}]}",
-            "operator",
-        ),
-        (
-            "{aggregationLength: 24, serviceSelectors: [{matchLabels: {a: b}}]}",
-            "serviceSelectors can't be combined with an aggregation length",
-        ),
-        (
-            "{aggregationLengthV6: 64, serviceSelectors: [{matchLabels: {a: b}}]}",
-            "serviceSelectors can't be combined with an aggregation length",
-        ),
-    ],
-);
+/// What the API server answers to the creation of an object with each spec, as a dry run. None: it
+/// accepts the object.
+fn answers(
+    rack: &Rack<'_>,
+    kind: &str,
+    file: &Path,
+    specs: &[Value],
+) -> Result<Vec<Option<String>>> {
+    let objects = specs.iter().enumerate().map(|(index, spec)| {
+        let metadata = json!({ "name": format!("case-{index}"), "namespace": NAMESPACE });
+        let object = json!({
+            "apiVersion": "ferrolb.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec
+        });
+        object.to_string()
+    });
+    let objects: Vec<String> = objects.collect();
+    std::fs::write(file, objects.join("\n---\n"))?;
+    let file = file.to_str().context("the path is not UTF-8")?;
+    let created = rack.cp.kubectl(&["create", "--dry-run=server", "-f", file]);
+    let text = match created {
+        Ok(text) => text,
+        Err(error) => format!("{error:#}"),
+    };
+    let answer = |index: usize| {
+        let name = format!("case-{index}");
+        if text.contains(&format!("/{name} created (server dry run)")) {
+            return Ok(None);
+        }
+        let refused = text.split_once(&format!("\"{name}\" is invalid:"));
+        let (_, rest) = refused.with_context(|| format!("no answer about {name}: {text}"))?;
+        let end = rest.find("Error from server").unwrap_or(rest.len());
+        Ok(Some(rest[..end].to_owned()))
+    };
+    (0..specs.len()).map(answer).collect()
+}
 
-const COMMUNITY: Specs = (
-    "Community",
-    "{communities: [{name: near, value: '64512:1'}, {name: far, value: 'large:64512:1:1'}, \
-     {name: none, value: no-export}]}",
-    &[
-        (
-            "{communities: [{name: near, value: '64512'}]}",
-            "spec.communities[0].value",
-        ),
-        (
-            "{communities: [{name: near, value: 'large:1:2'}]}",
-            "spec.communities[0].value",
-        ),
-        ("{communities: [{name: near}]}", "spec.communities[0].value"),
-        (
-            "{communities: [{name: a, value: '1:1'}, {name: a, value: '1:2'}]}",
-            "spec.communities[1]",
-        ),
-    ],
-);
-
-const BFD_PROFILE: Specs = (
-    "BFDProfile",
-    "{receiveInterval: 10, transmitInterval: 60000, detectMultiplier: 255, echoInterval: 50, \
-     echoMode: false, passiveMode: true, minimumTtl: 254}",
-    &[
-        ("{receiveInterval: 9}", "spec.receiveInterval"),
-        ("{transmitInterval: 60001}", "spec.transmitInterval"),
-        ("{echoInterval: 9}", "spec.echoInterval"),
-        ("{detectMultiplier: 1}", "spec.detectMultiplier"),
-        ("{minimumTtl: 255}", "spec.minimumTtl"),
-    ],
-);
-
-fn the_other_crds_do_too(cp: &ControlPlane<'_>) -> Result<()> {
-    for (kind, good, bad) in [POOL, ADVERTISEMENT, COMMUNITY, BFD_PROFILE] {
-        cp.apply(&object(kind, "good", good))?;
-        let resource = format!("{kind}.v1alpha1.ferrolb.io");
-        cp.kubectl(&["delete", &resource, "good", "-n", "metallb-system"])?;
-        for (spec, message) in bad {
-            let Err(error) = cp.apply(&object(kind, "bad", spec)) else {
-                anyhow::bail!("{kind} {spec} was accepted");
-            };
-            let error = format!("{error:#}");
-            ensure!(error.contains(message), "{kind} {spec}: {error}");
+/// The specs of a table to which the API server answers otherwise than the table says. It must say
+/// of each that the API server accepts why it does.
+fn mistakes(rack: &Rack<'_>, table: &Value, file: &Path) -> Result<Vec<String>> {
+    let kind = table["kind"].as_str().context("no kind")?;
+    let list = |name: &str| table[name].as_array().context("no list");
+    let (accepted, refused) = (list("accepted")?, list("refused")?);
+    let specs = accepted
+        .iter()
+        .chain(refused.iter().map(|case| &case["spec"]));
+    let specs: Result<Vec<Value>> = specs.map(|spec| merged(&table["base"], spec)).collect();
+    let specs = specs?;
+    let answers = answers(rack, kind, file, &specs)?;
+    let expected = accepted.iter().map(|_| None);
+    let expected = expected.chain(refused.iter().map(|case| case["server"].as_str()));
+    let mut wrong = Vec::new();
+    for ((spec, answer), expected) in specs.iter().zip(&answers).zip(expected) {
+        let is_right = match (expected, answer) {
+            (Some(part), Some(answer)) => answer.contains(part),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_right {
+            wrong.push(format!("{kind} {spec}: {answer:?}, not {expected:?}"));
         }
     }
-    Ok(())
+    for case in refused {
+        let is_explained = case["ferrolb_only"].is_string();
+        ensure!(case["server"].is_null() == is_explained, "{kind} {case}");
+    }
+    Ok(wrong)
 }
 
 #[test]
@@ -370,12 +190,16 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
         topology.add_client()?;
         let mut rack = Rack::without_crds(scratch, &topology, "ebgp")?;
         rack.cp.install_ferrolb_crds()?;
-        let reservation = "{namespace: default, name: web, addresses: [192.0.2.9]}";
+        // The address that any other Service would get first.
+        let reservation = "{namespace: default, name: web, addresses: [192.0.2.0]}";
         rack.cp.apply(&manifest::join(&[
             &object(
                 "IPAddressPool",
                 "pool",
-                &format!("{{addresses: [192.0.2.0/28], reservations: [{reservation}]}}"),
+                &format!(
+                    "{{addresses: [192.0.2.0/28, '2001:db8:10::/120'], \
+                     reservations: [{reservation}]}}"
+                ),
             ),
             &object(
                 "Community",
@@ -389,48 +213,98 @@ fn a_cluster_with_ferrolbs_crds_alone_announces_a_reserved_address() {
                 "{ipAddressPools: [pool], peers: [tor], communities: [near]}",
             ),
             &manifest::service("other", "", ""),
-            &manifest::service("web", "", ""),
         ]))?;
         rack.start_ferrolb()?;
         for process in rack.allocators.iter_mut().chain(&mut rack.announcers) {
             process.await_ready()?;
         }
-        rack.await_address("web", "192.0.2.9")?;
-        rack.await_address("other", "192.0.2.0")?;
-        let mut routes = rack.routes("192.0.2.9/32", &[0])?;
-        routes.extend(rack.routes("192.0.2.0/32", &[0])?);
+        rack.await_address("other", "192.0.2.1")?;
+        rack.cp.apply(&manifest::service("web", "", ""))?;
+        rack.await_address("web", "192.0.2.0")?;
+        let mut routes = rack.routes("192.0.2.0/32", &[0])?;
+        routes.extend(rack.routes("192.0.2.1/32", &[0])?);
         let with_community = |route: RouteEntry| route.communities(&["64700:1"]);
         rack.await_routes(&routes.into_iter().map(with_community).collect())?;
-        rack.await_answers("192.0.2.9".parse()?, &[0])?;
+        rack.await_answers("192.0.2.0".parse()?, &[0])?;
 
-        let status = ["ipaddresspools.ferrolb.io", "pool", "-n", "metallb-system"];
-        let expected = serde_json::json!({
-            "assignedIPv4": 2, "assignedIPv6": 0, "availableIPv4": 14, "availableIPv6": 0
-        });
-        eventually("the status of the pool", TIMEOUT, || {
-            let pool = rack.cp.get(&status)?;
-            ensure!(pool["status"] == expected, "{}", pool["status"]);
-            Ok(())
-        })?;
-
-        // The names for kubectl.
-        let all = rack
-            .cp
-            .kubectl(&["get", "ferrolb", "-n", "metallb-system", "-o", "name"])?;
-        ensure!(all.lines().count() == 4, "{all}");
-        let shown = rack
-            .cp
-            .kubectl(&["get", "lbpool", "-n", "metallb-system"])?;
-        ensure!(
-            shown.contains("FREE IPV4") && shown.contains("192.0.2.0/28"),
-            "{shown}"
-        );
+        the_status_counts_addresses(&rack)?;
+        the_names_and_columns_are_shown(&rack)?;
+        a_second_address_leaves_the_ip_mode_of_the_first(&rack)?;
         for process in rack.allocators.iter().chain(&rack.announcers) {
             let log = std::fs::read_to_string(process.log())?;
             ensure!(!log.contains("can't be read"), "{log}");
         }
         Ok(())
     });
+}
+
+fn the_status_counts_addresses(rack: &Rack<'_>) -> Result<()> {
+    let status = ["ipaddresspools.ferrolb.io", "pool", "-n", "metallb-system"];
+    let expected = json!({
+        "assignedIPv4": 2, "assignedIPv6": 0, "availableIPv4": 14, "availableIPv6": 256
+    });
+    eventually("the status of the pool", TIMEOUT, || {
+        let pool = rack.cp.get(&status)?;
+        ensure!(pool["status"] == expected, "{}", pool["status"]);
+        Ok(())
+    })
+}
+
+fn the_names_and_columns_are_shown(rack: &Rack<'_>) -> Result<()> {
+    let all = rack
+        .cp
+        .kubectl(&["get", "ferrolb", "-n", "metallb-system", "-o", "name"])?;
+    ensure!(all.lines().count() == 4, "{all}");
+    for (name, columns) in [
+        (
+            "lbpool",
+            "NAME AUTO ASSIGN AVOID BUGGY IPS ADDRESSES ASSIGNED IPV4 FREE IPV4 ASSIGNED IPV6 FREE \
+             IPV6",
+        ),
+        (
+            "lbpeer",
+            "NAME ADDRESS NETWORK INTERFACE ASN BFD PROFILE MULTI HOPS",
+        ),
+        (
+            "lbbgp",
+            "NAME IPADDRESSPOOLS IPADDRESSPOOL SELECTORS PEERS NODE SELECTORS",
+        ),
+    ] {
+        let shown = rack
+            .cp
+            .kubectl(&["get", name, "-n", NAMESPACE, "-o", "wide"])?;
+        let header: Vec<&str> = shown
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        ensure!(header.join(" ") == columns, "{shown}");
+    }
+    Ok(())
+}
+
+/// The status of `other` says that a proxy answers, which another program may have written.
+fn a_second_address_leaves_the_ip_mode_of_the_first(rack: &Rack<'_>) -> Result<()> {
+    let proxy = json!([
+        { "op": "add", "path": "/status/loadBalancer/ingress/0/ipMode", "value": "Proxy" }
+    ]);
+    let (proxy, status) = (proxy.to_string(), "--subresource=status");
+    let other = ["patch", "service", "other"];
+    let change = [&other[..], &[status, "--type=json", "-p", &proxy]].concat();
+    rack.cp.kubectl(&change)?;
+    let dual_stack = r#"{"spec": {"ipFamilyPolicy": "PreferDualStack"}}"#;
+    rack.cp
+        .kubectl(&[&other[..], &["-p", dual_stack]].concat())?;
+    let expected = json!([
+        { "ip": "192.0.2.1", "ipMode": "Proxy" }, { "ip": "2001:db8:10::", "ipMode": "VIP" }
+    ]);
+    eventually("the second address", TIMEOUT, || {
+        let service = rack.cp.get(&["service", "other"])?;
+        let ingress = &service["status"]["loadBalancer"]["ingress"];
+        ensure!(*ingress == expected, "{ingress}");
+        Ok(())
+    })
 }
 
 /// The BGPPeer tor, whose sessions come from this network.

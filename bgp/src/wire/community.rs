@@ -56,6 +56,13 @@ impl Community {
         Self(((high as u32) << 16) | low as u32)
     }
 
+    /// The names of the well-known communities, such as `NO_EXPORT`.
+    pub fn well_known_names() -> impl Iterator<Item = &'static str> {
+        Self::WELL_KNOWN
+            .iter()
+            .filter_map(|community| community.name())
+    }
+
     /// Parses a name, case-insensitive, with `-` or `_`.
     fn from_name(text: &str) -> Option<Self> {
         let text = text.replace('-', "_");

@@ -4,6 +4,8 @@ use ferrolb_layer2::limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::metallb::{POOL_ENTRY_MAX, TEXT_MAX};
+
 /// Maximum length of an interface name, in octets (`IFNAMSIZ` in Linux).
 pub(crate) const INTERFACE_MAX: usize = 15;
 /// Maximum length of a shutdown communication, in octets (RFC 9003 §2).
@@ -13,6 +15,13 @@ pub(crate) const SHUTDOWN_TEXT_MAX: usize = 255;
 pub(crate) const PREPEND_MAX: u8 = 16;
 /// Maximum number of hops for GTSM.
 pub(crate) const HOPS_MAX: u8 = 254;
+/// Maximum length of the key of a label: a DNS name, a slash and a name.
+pub(crate) const LABEL_KEY_MAX: usize = 317;
+// Maximum lengths of lists: see those in [`super::metallb`].
+const RESERVATIONS_MAX: usize = 512;
+const RESERVED_ADDRESSES_MAX: usize = 8;
+const LABELS_MAX: usize = 64;
+const CLASSES_MAX: usize = 64;
 
 /// The fields that ferrolb's IPAddressPool (v1alpha1) has in addition to MetalLB's
 /// ([`super::metallb::IpAddressPoolSpec`]).
@@ -22,10 +31,13 @@ pub(crate) struct FerrolbIpAddressPoolSpec {
     /// Addresses that are kept for Services, which need not exist yet. No other Service gets them,
     /// but one that has such an address already keeps it. The Service gets them when it has no
     /// address, unless it requests others, regardless of autoAssign and serviceAllocation.
-    #[schemars(extend(
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["namespace", "name"]
-    ))]
+    #[schemars(
+        length(max = RESERVATIONS_MAX),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["namespace", "name"]
+        )
+    )]
     pub reservations: Vec<ReservationSpec>,
 }
 
@@ -41,7 +53,10 @@ pub(crate) struct ReservationSpec {
     pub name: String,
     /// Addresses, CIDRs or ranges of the pool. The Service gets the first free address of each of
     /// its families.
-    #[schemars(length(min = 1))]
+    #[schemars(
+        length(min = 1, max = RESERVED_ADDRESSES_MAX),
+        inner(length(max = POOL_ENTRY_MAX))
+    )]
     pub addresses: Vec<String>,
 }
 
@@ -52,6 +67,7 @@ pub(crate) struct ReservationSpec {
 pub(crate) struct FerrolbBgpPeerSpec {
     /// Dynamic neighbors: every router in this network that connects gets a session. Excludes
     /// peerAddress.
+    #[schemars(length(max = TEXT_MAX))]
     pub peer_network: String,
     /// Never connect, wait for the router to connect.
     pub passive: bool,
@@ -60,7 +76,7 @@ pub(crate) struct FerrolbBgpPeerSpec {
     #[schemars(range(min = 1, max = HOPS_MAX))]
     pub ttl_security: Option<u8>,
     /// The interface that the session is bound to.
-    #[schemars(length(max = INTERFACE_MAX))]
+    #[schemars(length(max = TEXT_MAX))]
     pub source_interface: String,
     /// Send hold time: the session is closed if the router reads nothing for this long (RFC 9687).
     /// If absent, 8 minutes or twice the hold time, whichever is longer.
@@ -114,7 +130,8 @@ pub(crate) struct FerrolbBgpAdvertisementSpec {
     /// a well-known name, or a community with dots instead of colons: 64512.100 or
     /// large.64512.1.100. An empty value is no community.
     #[schemars(
-        inner(length(min = 1)),
+        length(max = LABELS_MAX),
+        inner(length(max = LABEL_KEY_MAX)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub community_labels: Vec<String>,
@@ -122,6 +139,7 @@ pub(crate) struct FerrolbBgpAdvertisementSpec {
     /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
     /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need
     /// no entry.
+    #[schemars(length(max = CLASSES_MAX), inner(length(max = LABEL_KEY_MAX)))]
     pub load_balancer_classes: Vec<String>,
     /// How many nodes should announce each address at least. A drain keeps a route until so many
     /// other nodes announce the prefix, and the allocator writes an Event about a Service that
@@ -176,6 +194,7 @@ pub(crate) struct FerrolbL2AdvertisementSpec {
     /// them: values of spec.loadBalancerClass, or any for every class. That program writes the
     /// addresses to the status, and ferrolb never does. Services that ferrolb is in charge of need
     /// no entry.
+    #[schemars(length(max = CLASSES_MAX), inner(length(max = LABEL_KEY_MAX)))]
     pub load_balancer_classes: Vec<String>,
 }
 

@@ -10,11 +10,21 @@ use super::Password;
 /// Maximum port of a router.
 pub(crate) const MAX_PORT: u16 = 16384;
 
-/// What an entry of a pool looks like.
-const POOL_ENTRY_PATTERN: &str = "^ *[0-9A-Fa-f.:]+(/[0-9]{1,3}| *- *[0-9A-Fa-f.:]+) *$";
-/// What the value of a community looks like.
-const COMMUNITY_PATTERN: &str = "^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|\
-    [A-Za-z][A-Za-z0-9_-]*)$";
+// Limits of ferrolb's own kinds. Without them the API server would estimate the rules about these
+// texts and lists as too expensive.
+
+/// Maximum length of a text: that of a DNS name, so that the rule about a longer one explains it.
+pub(crate) const TEXT_MAX: usize = 253;
+/// Maximum length of an entry of a pool: two IPv6 addresses with spaces around them.
+pub(crate) const POOL_ENTRY_MAX: usize = 100;
+/// Maximum number of entries of a pool.
+const POOL_ENTRIES_MAX: usize = 1024;
+/// Maximum number of communities of an advertisement.
+const COMMUNITIES_MAX: usize = 256;
+/// Maximum number of names in a Community.
+const ALIASES_MAX: usize = 1024;
+/// Maximum number of interfaces of an L2Advertisement.
+const INTERFACES_MAX: usize = 256;
 
 /// `IPAddressPool.spec` (v1beta1). The descriptions of this and the other types are also those of
 /// the CRDs of ferrolb's own kinds.
@@ -22,7 +32,7 @@ const COMMUNITY_PATTERN: &str = "^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct IpAddressPoolSpec {
     /// CIDRs, or ranges that include both ends, such as 192.0.2.10-192.0.2.20.
-    #[schemars(length(min = 1), inner(regex(pattern = POOL_ENTRY_PATTERN)))]
+    #[schemars(length(min = 1, max = POOL_ENTRIES_MAX), inner(length(max = POOL_ENTRY_MAX)))]
     pub addresses: Vec<String>,
     /// Whether Services that request no pool get addresses from this one.
     pub auto_assign: Option<bool>,
@@ -87,12 +97,15 @@ pub(crate) struct BgpPeerSpec {
     #[schemars(range(min = 1))]
     pub local_asn: Option<u32>,
     /// The router's IP address.
+    #[schemars(length(max = TEXT_MAX))]
     pub peer_address: String,
     /// The interface of an unnumbered session, instead of peerAddress: the router's link-local
     /// address is found there. The session carries both families.
+    #[schemars(length(max = TEXT_MAX))]
     pub interface: String,
     /// The source address of the session, and the next hop of its family. In a BGPPeer of
     /// ferrolb.io also a network: each node uses its lowest address in it.
+    #[schemars(length(max = TEXT_MAX))]
     pub source_address: String,
     /// The router's port.
     #[schemars(range(min = 1, max = MAX_PORT))]
@@ -111,6 +124,7 @@ pub(crate) struct BgpPeerSpec {
     /// The BGP identifier, an IPv4 address. If absent, the node's IPv4 address, or else a hash of
     /// its name: the same for all its sessions.
     #[serde(rename = "routerID")]
+    #[schemars(length(max = TEXT_MAX))]
     pub router_id: String,
     /// The nodes that have this session. A node needs to match one entry. If empty, all nodes have
     /// it.
@@ -128,6 +142,7 @@ pub(crate) struct BgpPeerSpec {
     /// Whether the router may be more than one hop away.
     pub ebgp_multi_hop: bool,
     /// The name of a VRF. Not supported yet.
+    #[schemars(length(max = TEXT_MAX))]
     pub vrf: String,
     /// Whether the session carries routes of both families.
     pub dual_stack_address_family: bool,
@@ -247,7 +262,11 @@ pub(crate) struct BgpAdvertisementSpec {
     pub local_pref: u32,
     /// Communities of the routes: 64512:100, large:64512:1:100, well-known names, or names that
     /// Community objects define.
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        length(max = COMMUNITIES_MAX),
+        inner(length(max = TEXT_MAX)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub communities: Vec<String>,
     /// Pools by name. If this and ipAddressPoolSelectors are empty, all pools.
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
@@ -276,7 +295,11 @@ pub(crate) struct L2AdvertisementSpec {
     /// nodes.
     pub node_selectors: Vec<LabelSelector>,
     /// The interfaces on which a node announces, by name. If empty, all.
-    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        length(max = INTERFACES_MAX),
+        inner(length(max = TEXT_MAX)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub interfaces: Vec<String>,
     /// Services by label. If empty, all.
     pub service_selectors: Vec<LabelSelector>,
@@ -305,10 +328,13 @@ pub(crate) struct NodePreference {
 #[serde(default)]
 pub(crate) struct CommunitySpec {
     /// The names, each with its value.
-    #[schemars(extend(
-        "x-kubernetes-list-type" = "map",
-        "x-kubernetes-list-map-keys" = ["name"]
-    ))]
+    #[schemars(
+        length(max = ALIASES_MAX),
+        extend(
+            "x-kubernetes-list-type" = "map",
+            "x-kubernetes-list-map-keys" = ["name"]
+        )
+    )]
     pub communities: Vec<CommunityAlias>,
 }
 
@@ -319,7 +345,7 @@ pub(crate) struct CommunityAlias {
     /// The name that BGPAdvertisements use.
     pub name: String,
     /// The community: 64512:100, large:64512:1:100, or a well-known name.
-    #[schemars(regex(pattern = COMMUNITY_PATTERN))]
+    #[schemars(length(max = TEXT_MAX))]
     pub value: String,
 }
 

@@ -272,6 +272,12 @@ fn the_hold_time_is_always_written_and_the_keepalive_time_if_it_is_given() {
     assert_eq!(spec["holdTime"], "1m30s");
     assert_eq!(spec.get("keepaliveTime"), None);
     assert_eq!(spec.get("peerPort"), None, "the API server adds 179");
+    // A number is a text, as in MetalLB, and Go reads a 0 without a unit.
+    let spec = peer_spec("hold-time: 0\n  keepalive-time: 0");
+    assert_eq!(
+        (&spec["holdTime"], &spec["keepaliveTime"]),
+        (&json!("0s"), &json!("0s"))
+    );
     let spec = peer_spec("hold-time: 180s\n  keepalive-time: 1m");
     assert_eq!(
         (&spec["holdTime"], &spec["keepaliveTime"]),

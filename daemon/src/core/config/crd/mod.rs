@@ -156,6 +156,12 @@ fn status_column(name: &str, field: &str) -> Value {
     json!({ "name": name, "jsonPath": format!(".status.{field}"), "type": "integer" })
 }
 
+/// A column that `kubectl get -o wide` alone prints.
+fn wide(mut column: Value) -> Value {
+    column["priority"] = 1.into();
+    column
+}
+
 /// Makes fields required. Most types accept missing fields, because their errors explain the remedy
 /// better than the API server's.
 fn require(schema: &mut Schema, pointer: &str, fields: &[&str]) {
@@ -167,10 +173,6 @@ fn require(schema: &mut Schema, pointer: &str, fields: &[&str]) {
     if let Some(part) = part {
         part.insert("required".into(), json!(fields));
     }
-}
-
-fn add_rules(schema: &mut Schema, rules: Value) {
-    schema.insert("x-kubernetes-validations".into(), rules);
 }
 
 fn definitions() -> [Definition; 7] {
@@ -190,6 +192,7 @@ fn pool() -> Definition {
     require(&mut spec, "", &["addresses"]);
     let reservation = "/properties/reservations/items";
     require(&mut spec, reservation, &["namespace", "name", "addresses"]);
+    rules::add(&mut spec, rules::pool_rules());
     Definition {
         kind: Kind::FerrolbIpAddressPool.name(),
         plural: "ipaddresspools",
@@ -204,6 +207,8 @@ fn pool() -> Definition {
             column("Addresses", "addresses", "string"),
             status_column("Assigned IPv4", "assignedIPv4"),
             status_column("Free IPv4", "availableIPv4"),
+            status_column("Assigned IPv6", "assignedIPv6"),
+            status_column("Free IPv6", "availableIPv6"),
         ],
     }
 }
@@ -211,7 +216,7 @@ fn pool() -> Definition {
 fn peer() -> Definition {
     let mut spec = schema::<PeerSpec>(&peer_defaults());
     require(&mut spec, "", &["myASN"]);
-    add_rules(&mut spec, rules::peer_rules());
+    rules::add(&mut spec, rules::peer_rules());
     Definition {
         kind: Kind::FerrolbBgpPeer.name(),
         plural: "bgppeers",
@@ -223,8 +228,10 @@ fn peer() -> Definition {
         columns: vec![
             column("Address", "peerAddress", "string"),
             column("Network", "peerNetwork", "string"),
+            column("Interface", "interface", "string"),
             column("ASN", "peerASN", "integer"),
             column("BFD Profile", "bfdProfile", "string"),
+            column("Multi Hops", "ebgpMultiHop", "boolean"),
         ],
     }
 }
@@ -249,7 +256,7 @@ fn bfd_profile() -> Definition {
 
 fn advertisement() -> Definition {
     let mut spec = schema::<AdvertisementSpec>(&advertisement_defaults());
-    add_rules(&mut spec, rules::advertisement_rules());
+    rules::add(&mut spec, rules::advertisement_rules());
     Definition {
         kind: Kind::FerrolbBgpAdvertisement.name(),
         plural: "bgpadvertisements",
@@ -266,13 +273,14 @@ fn advertisement() -> Definition {
                 "string",
             ),
             column("Peers", "peers", "string"),
+            wide(column("Node Selectors", "nodeSelectors", "string")),
         ],
     }
 }
 
 fn layer2_advertisement() -> Definition {
     let mut spec = schema::<Layer2Spec>(&layer2_defaults());
-    add_rules(&mut spec, rules::layer2_rules());
+    rules::add(&mut spec, rules::layer2_rules());
     let preference = "/properties/preferredNodeSelectors/items";
     require(&mut spec, preference, &["weight", "preference"]);
     Definition {
@@ -291,6 +299,7 @@ fn layer2_advertisement() -> Definition {
                 "string",
             ),
             column("Interfaces", "interfaces", "string"),
+            wide(column("Node Selectors", "nodeSelectors", "string")),
         ],
     }
 }
@@ -302,6 +311,7 @@ fn community() -> Definition {
         "/properties/communities/items",
         &["name", "value"],
     );
+    rules::add(&mut spec, rules::community_rules());
     Definition {
         kind: Kind::FerrolbCommunity.name(),
         plural: "communities",

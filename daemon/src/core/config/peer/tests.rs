@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::core::api::{Kind, ObjectName};
 
+// Invalid fields are in `daemon/tests/specs/bgppeer.yaml`.
+
 /// Reads a spec as the object of a group. The Secret "good" and the BFDProfile "fast" exist.
 fn read(kind: Kind, spec: &Value) -> Result<Peer, String> {
     let object = ObjectKey::new(kind, ObjectName::new("metallb-system", "tor"));
@@ -146,14 +148,6 @@ fn a_keepalive_time_of_0_beside_a_hold_time_is_a_third_of_it() {
         let off = session(json!({ "holdTime": "0s", "keepaliveTime": "0s" }));
         assert_eq!(off.timers, session(json!({ "holdTime": "0s" })).timers);
     }
-    let error = read(
-        Kind::BgpPeer,
-        &with(json!({ "holdTime": "90s", "keepaliveTime": "500ms" })),
-    );
-    assert_eq!(
-        error.expect_err("below a second"),
-        "spec.keepaliveTime: is too short: use 1s or more"
-    );
 }
 
 #[test]
@@ -171,6 +165,7 @@ fn the_hold_time_and_the_keepalive_time_follow_from_each_other() {
     assert_eq!(times(both), (30, Some(5)));
     let off = json!({ "holdTime": "0s", "keepaliveTime": "0s" });
     assert_eq!(times(off), (0, None));
+    assert_eq!(times(json!({ "holdTime": "0" })), (0, None));
     assert_eq!(times(json!({ "holdTime": "3900ms" })), (3, None));
 }
 
@@ -213,20 +208,6 @@ fn an_interface_may_replace_the_address() {
     assert!(!multihop.session.transport.multihop);
     let same = unnumbered(json!({ "sourceInterface": "eth1", "ttlSecurity": 1 }));
     assert_eq!(ferrolb_peer(same).session.transport.ttl_security, Some(1));
-    for (more, error) in [
-        (
-            json!({ "sourceInterface": "eth2" }),
-            "spec.sourceInterface: conflicts with interface",
-        ),
-        (
-            json!({ "peerNetwork": "fe80::/64" }),
-            "spec.interface: conflicts with peerNetwork",
-        ),
-    ] {
-        let found = read(Kind::FerrolbBgpPeer, &with(unnumbered(more)));
-        let found = found.expect_err("an error");
-        assert!(found.starts_with(error), "{found}");
-    }
 }
 
 #[test]
@@ -272,221 +253,26 @@ fn a_change_of_bfd_timers_does_not_reset_the_session() {
     assert_eq!(after.impact(&before), Impact::None);
 }
 
-/// Errors of BGPPeers of both groups.
 #[test]
-fn an_invalid_field_is_rejected_with_its_name_and_the_remedy() {
-    let cases = [
-        (json!({ "myASN": 0 }), "spec.myASN: is missing or 0"),
-        (
-            json!({ "peerASN": null }),
-            "spec.peerASN: is missing or 0: set the router's AS number, or dynamicASN",
-        ),
-        (
-            json!({ "dynamicASN": "external" }),
-            "spec.dynamicASN: conflicts with peerASN",
-        ),
-        (
-            json!({ "peerASN": null, "dynamicASN": "both" }),
-            "spec.dynamicASN: \"both\" is not internal",
-        ),
-        (json!({ "localASN": 0 }), "spec.localASN: must not be 0"),
-        (
-            json!({ "peerASN": 64512, "ebgpMultiHop": true }),
-            "spec.ebgpMultiHop: applies to eBGP only",
-        ),
-        (
-            json!({ "localASN": 64513, "ebgpMultiHop": true }),
-            "spec.ebgpMultiHop: applies to eBGP only",
-        ),
-        (
-            json!({ "peerAddress": null }),
-            "spec.peerAddress: is missing",
-        ),
-        (
-            json!({ "peerAddress": "tor.example" }),
-            "spec.peerAddress: \"tor.example\" is not an IP address",
-        ),
-        (
-            json!({ "peerAddress": "0.0.0.0" }),
-            "spec: 0.0.0.0 is not the address of a router",
-        ),
-        (
-            json!({ "peerAddress": "fe80::1" }),
-            "spec.peerAddress: is a link-local address: set its interface",
-        ),
-        (
-            json!({ "sourceAddress": "10.0.0.1" }),
-            "spec.sourceAddress: is the same as peerAddress",
-        ),
-        (
-            json!({ "sourceAddress": "fd00::1" }),
-            "spec.sourceAddress: is of another family",
-        ),
-        (
-            json!({ "peerPort": 17000 }),
-            "spec.peerPort: 17000 is not a port from 1 to 16384",
-        ),
-        (
-            json!({ "holdTime": "1s" }),
-            "spec.holdTime: 1 s: use 0 (off) or 3 s",
-        ),
-        (
-            json!({ "holdTime": "2s" }),
-            "spec.holdTime: 2 s: use 0 (off) or 3 s",
-        ),
-        (
-            json!({ "holdTime": "90" }),
-            "spec.holdTime: \"90\" is not a duration",
-        ),
-        (
-            json!({ "holdTime": "9s", "keepaliveTime": "10s" }),
-            "spec.keepaliveTime: is longer than holdTime",
-        ),
-        (
-            json!({ "connectTime": "0s" }),
-            "spec.connectTime: 0s: use 1s to 65535s",
-        ),
-        (
-            json!({ "routerID": "fd00::1" }),
-            "spec.routerID: \"fd00::1\" is not an IPv4 address",
-        ),
-        (
-            json!({ "password": "p".repeat(81) }),
-            "spec.password: the password has 81 octets, TCP MD5 requires 1 to 80",
-        ),
-        (
-            json!({ "password": "p", "passwordSecret": { "name": "good" } }),
-            "spec.password: conflicts with passwordSecret",
-        ),
-        (
-            json!({ "passwordSecret": { "name": "gone" } }),
-            "spec.passwordSecret: no Secret gone",
-        ),
-        (
-            json!({ "bfdProfile": "gone" }),
-            "spec.bfdProfile: no BFDProfile gone",
-        ),
-        (
-            json!({ "interface": "eth1" }),
-            "spec.interface: conflicts with peerAddress: remove one of them",
-        ),
-        (
-            json!({ "interface": "eth 1", "peerAddress": null }),
-            "spec.interface: \"eth 1\" can't be the name of an interface",
-        ),
-        (
-            json!({ "interface": "eth1", "peerAddress": null, "peerPort": 17000 }),
-            "spec.peerPort: 17000 is not a port from 1 to 16384",
-        ),
-        (
-            json!({ "interface": "eth1", "peerAddress": null, "sourceAddress": "fd00::1" }),
-            "spec.sourceAddress: conflicts with interface",
-        ),
-        (json!({ "vrf": "red" }), "spec.vrf: is not supported yet"),
-    ];
-    for (more, message) in cases {
-        for kind in [Kind::BgpPeer, Kind::FerrolbBgpPeer] {
-            let error = read(kind, &with(more.clone())).expect_err(message);
-            assert!(error.starts_with(message), "{more}: {error}");
-        }
-    }
+fn a_dynamic_asn_of_our_group_only_is_rejected_with_the_remedy() {
     let auto = with(json!({ "peerASN": null, "dynamicASN": "auto" }));
     let error = read(Kind::BgpPeer, &auto).expect_err("not MetalLB's");
     assert!(error.contains("change apiVersion"), "{error}");
 }
 
-/// Errors of fields that only ferrolb's group has.
+/// At the lengths that a table of texts would not show.
 #[test]
-fn an_invalid_field_of_our_group_is_rejected_too() {
-    let cases = [
-        (
-            json!({ "peerNetwork": "10.0.0.0/24" }),
-            "spec.peerNetwork: conflicts with peerAddress",
-        ),
-        (
-            json!({ "peerAddress": null, "peerNetwork": "10.0.0.1" }),
-            "spec.peerNetwork: \"10.0.0.1\" is not a network",
-        ),
-        (
-            json!({ "peerAddress": null, "peerNetwork": "0.0.0.0/0" }),
-            "spec.peerNetwork: would accept every address",
-        ),
-        (
-            json!({ "peerAddress": null, "peerNetwork": "10.0.0.0/24", "peerPort": 179 }),
-            "spec.peerPort: has no effect with peerNetwork",
-        ),
-        (
-            json!({
-                "peerAddress": null, "peerNetwork": "10.0.0.0/24", "sourceAddress": "fd00::1",
-            }),
-            "spec.sourceAddress: is of another family",
-        ),
-        (
-            json!({ "ttlSecurity": 0 }),
-            "spec.ttlSecurity: 0: use 1 (the same link) to 254",
-        ),
-        (
-            json!({ "ttlSecurity": 255 }),
-            "spec.ttlSecurity: 255: use 1",
-        ),
-        (
-            json!({ "ttlSecurity": 3, "ebgpMultiHop": true }),
-            "spec.ttlSecurity: already allows several hops",
-        ),
-        (
-            json!({ "sourceInterface": "a-name-of-16-octs" }),
-            "spec.sourceInterface: \"a-name-of-16-octs\" can't be",
-        ),
-        (
-            json!({ "sourceInterface": "../eth0" }),
-            "spec.sourceInterface: \"../eth0\" can't be",
-        ),
-        (
-            json!({ "sendHoldTime": "90s" }),
-            "spec.sendHoldTime: must be longer than 90 s, which holdTime or keepaliveTime sets",
-        ),
-        (
-            json!({ "prefixLimit": 0 }),
-            "spec.prefixLimit: 0 would close every session",
-        ),
-        (
-            json!({ "restartTime": "0s" }),
-            "spec.restartTime: 0s: use 1s to 4095s",
-        ),
-        (
-            json!({ "restartTime": "2h" }),
-            "spec.restartTime: 2h: use 1s to 4095s",
-        ),
-        (
-            json!({ "restartTime": "9s", "enableGracefulRestart": false }),
-            "spec.restartTime: conflicts",
-        ),
-        (
-            json!({ "bfdStrict": true }),
-            "spec.bfdStrict: requires BFD, but bfdProfile is not set",
-        ),
-        (
-            json!({ "shutdownText": "x".repeat(256) }),
-            "spec.shutdownText: has 256 octets",
-        ),
-        (
-            json!({ "drain": { "time": "1h" } }),
-            "spec.drain.time: 1h: use 0s to",
-        ),
-        (json!({ "prepend": 17 }), "spec.prepend: 17: use 0 to 16"),
-        (
-            json!({ "prepend": 1, "peerASN": 64512 }),
-            "spec.prepend: applies to eBGP only",
-        ),
-        (
-            json!({ "linkBandwidth": "off" }),
-            "unknown variant `off`, expected one of `none`",
-        ),
-    ];
-    for (more, message) in cases {
-        let error = read(Kind::FerrolbBgpPeer, &with(more.clone())).expect_err(message);
-        assert!(error.starts_with(message), "{more}: {error}");
-    }
+fn a_shutdown_text_has_at_most_255_octets() {
+    let text = |length: usize| {
+        let spec = with(json!({ "shutdownText": "x".repeat(length) }));
+        read(Kind::FerrolbBgpPeer, &spec).map(drop)
+    };
+    assert_eq!(text(255), Ok(()));
+    let error = text(256).expect_err("too long");
+    assert!(
+        error.starts_with("spec.shutdownText: has 256 octets"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -530,38 +316,6 @@ fn all_errors_of_a_peer_are_reported_at_once() {
 }
 
 #[test]
-fn an_address_with_zone_length_or_port_is_rejected_with_what_to_write() {
-    let cases = [
-        (
-            "fe80::1%eth0",
-            "write \"fe80::1\" here and the interface in sourceInterface: eth0, in a BGPPeer of \
-             ferrolb.io/v1alpha1",
-        ),
-        ("10.0.0.1/32", "write \"10.0.0.1\", without /32"),
-        (
-            "10.0.0.1:1790",
-            "write \"10.0.0.1\" here and the port in peerPort: 1790",
-        ),
-        (
-            "[2001:db8::1]:179",
-            "write \"2001:db8::1\" here and the port in peerPort: 179",
-        ),
-        (
-            "tor.example.com",
-            "write 10.0.0.1 or 2001:db8::1; names are not resolved",
-        ),
-    ];
-    for (text, remedy) in cases {
-        let error = read(Kind::FerrolbBgpPeer, &with(json!({ "peerAddress": text })));
-        let expected = format!("spec.peerAddress: {text:?} is not an IP address: {remedy}");
-        assert_eq!(error.expect_err("no address"), expected);
-    }
-    // The suggested spelling is accepted.
-    let peer = ferrolb_peer(json!({ "peerAddress": "fe80::1", "sourceInterface": "eth0" }));
-    assert_eq!(peer.family(), Family::V6);
-}
-
-#[test]
 fn a_source_network_is_accepted_in_our_group_only() {
     let network = |text: &str| ferrolb_peer(json!({ "sourceAddress": text })).source_network;
     assert_eq!(network("10.0.7.9/24"), "10.0.7.0/24".parse().ok());
@@ -573,32 +327,12 @@ fn a_source_network_is_accepted_in_our_group_only() {
         "each node chooses"
     );
 
-    let refused = |kind, text: &str| {
-        read(kind, &with(json!({ "sourceAddress": text }))).expect_err("an invalid peer")
-    };
-    let error = refused(Kind::BgpPeer, "10.0.7.0/24");
+    let spec = with(json!({ "sourceAddress": "10.0.7.0/24" }));
+    let error = read(Kind::BgpPeer, &spec).expect_err("an invalid peer");
     assert!(
         error.contains("spec.sourceAddress: \"10.0.7.0/24\" is not an IP address"),
         "{error}"
     );
-    for (text, message) in [
-        (
-            "10.0.7.0/33",
-            "\"10.0.7.0/33\" is neither an address nor a network",
-        ),
-        (
-            "10.0.7.0/",
-            "\"10.0.7.0/\" is neither an address nor a network",
-        ),
-        ("0.0.0.0/0", "0.0.0.0/0 contains every address"),
-        ("fd00::/64", "is of another family than peerAddress"),
-    ] {
-        let error = refused(Kind::FerrolbBgpPeer, text);
-        assert!(
-            error.starts_with(&format!("spec.sourceAddress: {message}")),
-            "{error}"
-        );
-    }
 }
 
 #[test]

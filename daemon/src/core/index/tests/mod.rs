@@ -12,6 +12,7 @@ mod own_kinds;
 mod problems;
 mod sharing;
 mod source_networks;
+mod specs;
 
 pub(crate) use self::incremental::{random_changes, random_worlds};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
