@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use self::ledger::Ledger;
 use self::status::time;
-use crate::core::api::bgp_session::BgpSessionStatus;
+use crate::core::api::bgp_session::{BgpSessionStatus, UnknownReason};
 use crate::core::decide::digest::RouteDigest;
 use crate::runtime::source::bgp_sessions::{object, object_name};
 use crate::runtime::source::status_objects::{Objects, StatusObjects, StatusObjectsSender};
@@ -184,7 +184,8 @@ impl Publisher {
         let objects = if leaving {
             Objects::new()
         } else {
-            state.objects(|status| _ = status.become_unknown(&now))
+            let ended = UnknownReason::AnnouncerEnded;
+            state.objects(|status| _ = status.become_unknown(ended, &now))
         };
         self.send(state, objects, true);
         self.objects.closed().await;

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use super::backoff::Backoff;
 use super::status_objects::{Failure, MANAGER, answer, bgp_sessions};
 use crate::core::api::Kind;
-use crate::core::api::bgp_session::{BgpSessionStatus, KIND};
+use crate::core::api::bgp_session::{BgpSessionStatus, KIND, UnknownReason};
 use crate::runtime::source::bgp_sessions::NODE_LABEL;
 use crate::runtime::source::status_objects::label;
 
@@ -88,13 +88,14 @@ async fn mark(api: &Api<DynamicObject>, node: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The object with the state Unknown, unless it has that already. Its resourceVersion makes the
+/// The object with the state Unknown, unless it has that already for this reason. Its resourceVersion makes the
 /// write fail if the announcer wrote it meanwhile.
 fn unknown(object: DynamicObject, now: &str) -> Option<Value> {
     let status = object.data.get("status").cloned().unwrap_or_default();
     let mut status: BgpSessionStatus = serde_json::from_value(status).ok()?;
     let metadata = object.metadata;
-    status.become_unknown(now).then(|| {
+    let changed = status.become_unknown(UnknownReason::NodeNotReady, now);
+    changed.then(|| {
         json!({
             "apiVersion": Kind::OWN_API_VERSION,
             "kind": KIND,
@@ -138,6 +139,10 @@ mod tests {
             (&status["bgp"], &status["bfd"], &status["since"]),
             (&json!("Unknown"), &json!("Unknown"), &json!("now"))
         );
-        assert!(unknown(parsed("Unknown"), "now").is_none());
+        assert_eq!(status["unknownReason"], "NodeNotReady");
+        let again = serde_json::from_value(unknown_object).expect("an object");
+        assert!(unknown(again, "now").is_none());
+        // Its announcer had ended before.
+        assert!(unknown(parsed("Unknown"), "now").is_some());
     }
 }
