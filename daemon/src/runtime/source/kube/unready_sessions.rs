@@ -1,8 +1,8 @@
 //! Marks the BGPSessions of nodes that are not Ready as Unknown, on the leader: on such a node
 //! there may be no announcer that can write them.
 //!
-//! It does so once each time when a node stops being Ready. An announcer that still runs there
-//! knows better and may write again.
+//! It does so once each time when a node stops being Ready, and once as a new leader. An announcer
+//! that still runs there knows better and writes again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +20,10 @@ use crate::core::api::Kind;
 use crate::core::api::bgp_session::{BgpSessionStatus, KIND, UnknownReason};
 use crate::runtime::source::bgp_sessions::NODE_LABEL;
 use crate::runtime::source::status_objects::label;
+
+/// How often the sessions of a node are listed, while its announcer writes them at the same time.
+/// One that wrote so often runs, and will write again.
+const ATTEMPTS: usize = 3;
 
 /// The nodes that are not Ready; none if this process doesn't lead.
 type Unready = watch::Receiver<Option<Arc<BTreeSet<String>>>>;
@@ -66,13 +70,25 @@ pub(super) async fn follow(client: Client, mut unready: Unready) {
     }
 }
 
-/// Marks the sessions of one node.
+/// Marks the sessions of one node. What the announcer wrote meanwhile may have been its last write:
+/// it is marked too.
 async fn mark(api: &Api<DynamicObject>, node: &str) -> Result<(), Failure> {
+    for _ in 0..ATTEMPTS {
+        if mark_listed(api, node).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Marks the sessions of one node. Returns whether none was written meanwhile.
+async fn mark_listed(api: &Api<DynamicObject>, node: &str) -> Result<bool, Failure> {
     let of_node = ListParams::default().labels(&format!("{NODE_LABEL}={}", label(node)));
     let now = Timestamp::now();
     let now = Timestamp::from_second(now.as_second())
         .unwrap_or(now)
         .to_string();
+    let mut complete = true;
     for object in answer(api.list(&of_node)).await? {
         let name = object.metadata.name.clone().unwrap_or_default();
         let Some(unknown) = unknown(object, &now) else {
@@ -80,12 +96,12 @@ async fn mark(api: &Api<DynamicObject>, node: &str) -> Result<(), Failure> {
         };
         let params = PatchParams::apply(MANAGER).force();
         match answer(api.patch(&name, &params, &Patch::Apply(unknown))).await {
-            // The announcer wrote it meanwhile, so it knows the state; or it is gone.
-            Ok(_) | Err(Failure::Conflict | Failure::NotFound) => {}
+            Ok(_) | Err(Failure::NotFound) => {}
+            Err(Failure::Conflict) => complete = false,
             Err(failure) => return Err(failure),
         }
     }
-    Ok(())
+    Ok(complete)
 }
 
 /// The object with the state Unknown, unless it has that already for this reason. Its resourceVersion makes the
