@@ -28,7 +28,7 @@ use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
 use crate::runtime::announce::bgp_sessions::Publishing;
 use crate::runtime::announce::bmp::{self, Collector};
-use crate::runtime::announce::discard::Discards;
+use crate::runtime::announce::discard::{self, Discards};
 use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
 use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file};
@@ -446,6 +446,7 @@ impl Daemon {
                 sessions.end(leaves).await;
             }
         };
+        let announces = engine.is_some();
         let shutdown = async {
             if let Some(engine) = engine {
                 let (text, shutdown) = shutdown_message(mode);
@@ -458,6 +459,9 @@ impl Daemon {
             }
         };
         tokio::join!(shutdown, leave, sessions, end_source(source));
+        if announces && leaves {
+            discard::end().await;
+        }
         tracing::info!("ferrolb stopped");
         end.map(|(end, _)| end)
     }
