@@ -235,6 +235,10 @@ fn a_notification_of_the_router_is_named(lab: &Lab<'_>) -> Result<()> {
 }
 
 fn the_leader_marks_sessions_of_a_node_that_is_not_ready(lab: &Lab<'_>) -> Result<()> {
+    // A write of counters would follow: the announcer still runs. The next one is a minute later.
+    lab.await_status("its counters", "node1", |status| {
+        status["digest"].is_string()
+    })?;
     lab.set_node_ready("node1", "False")?;
     let object = lab.await_status("unknown", "node1", |status| status["bgp"] == "Unknown")?;
     ensure!(object["status"]["negotiated"].is_null(), "{object}");
@@ -443,8 +447,58 @@ fn metallbs_status_objects_exist_if_requested_and_cost_writes_then_only() {
         ensure!(of_kind(&without, "services") == SERVICES, "{without:?}");
         let written = of_kind(&with, "servicebgpstatuses");
         ensure!(written == 2 * expected, "{with:?}");
-        the_objects_are_those_of_metallb(&lab)
+        print_size(&lab, "servicebgpstatuses")?;
+        the_objects_are_those_of_metallb(&lab)?;
+        the_objects_of_a_node_that_leaves_are_deleted(&mut lab)
     });
+}
+
+/// Prints the size of an object, for docs/observe.md.
+fn print_size(lab: &Lab<'_>, kind: &str) -> Result<()> {
+    let list = lab
+        .cp
+        .get(&[kind, "-n", NAMESPACE, "--show-managed-fields"])?;
+    println!("{kind}: {} octets each", list["items"][0].to_string().len());
+    Ok(())
+}
+
+/// MetalLB's objects go with its Pod. The Node stays.
+fn the_objects_of_a_node_that_leaves_are_deleted(lab: &mut Lab<'_>) -> Result<()> {
+    let elsewhere = manifest::ferrolb_peer(
+        "10.99.0.99",
+        ", nodeSelectors: [{matchLabels: {lab: leaves}}]",
+    );
+    lab.cp
+        .apply(&elsewhere.replace("name: tor", "name: elsewhere"))?;
+    // `kubectl cordon`, which changes no route. The label shows when the announcer knows of it.
+    let patch = json!({
+        "spec": {"unschedulable": true},
+        "metadata": {"labels": {"lab": "leaves"}},
+    });
+    lab.cp
+        .kubectl(&["patch", "node", "node3", "-p", &patch.to_string()])?;
+    eventually("the session of the label", TIMEOUT, || {
+        lab.cp.get(&["bgpsessions", "node3.elsewhere"])
+    })?;
+    let of_node3 = [
+        "servicebgpstatuses",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "metallb.io/node=node3",
+    ];
+    let list = lab.cp.get(&of_node3)?;
+    ensure!(list["items"] != json!([]), "none");
+    lab.announcers[2].process().terminate(TIMEOUT)?;
+    let list = lab.cp.get(&of_node3)?;
+    ensure!(list["items"] == json!([]), "{list}");
+    let restarted = lab.count("servicebgpstatuses")?;
+    lab.announcers[1].process().terminate(TIMEOUT)?;
+    ensure!(
+        lab.count("servicebgpstatuses")? == restarted,
+        "one that starts again deletes none"
+    );
+    Ok(())
 }
 
 /// The number of writes of a kind, its status included.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::status_objects::{StatusObjectsReceiver, StatusObjectsSender, hashed, label};
+use super::status_objects::{
+    StatusObjectsReceiver, StatusObjectsSender, hashed, label, node_owner,
+};
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::{BgpSessionStatus, BgpState, KIND, UnknownReason};
 
@@ -40,9 +42,7 @@ pub(crate) fn object(session: &str, owner_uid: &str, status: &BgpSessionStatus) 
         "metadata": {
             "name": object_name(node, session),
             "labels": { NODE_LABEL: label(node), PEER_LABEL: label(peer) },
-            "ownerReferences": [
-                { "apiVersion": "v1", "kind": "Node", "name": node, "uid": owner_uid },
-            ],
+            "ownerReferences": [node_owner(node, owner_uid)],
         },
         "status": status,
     })

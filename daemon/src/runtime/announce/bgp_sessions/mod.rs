@@ -177,6 +177,7 @@ impl Publisher {
             objects,
             revision: state.refresh.revision,
             last,
+            ..StatusObjects::default()
         })));
     }
 
