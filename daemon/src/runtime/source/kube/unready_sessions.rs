@@ -1,18 +1,19 @@
 //! Marks the BGPSessions of nodes that are not Ready as Unknown, on the leader: on such a node
 //! there may be no announcer that can write them.
 //!
-//! It does so once each time when a node stops being Ready, and once as a new leader. An announcer
-//! that still runs there knows better and writes again.
+//! It does so when a node stops being Ready, and as a new leader. An announcer that still runs there
+//! knows better and writes again. It may die later, so the leader repeats it from time to time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::status_objects::{Failure, MANAGER, answer, bgp_sessions};
@@ -25,24 +26,27 @@ use crate::runtime::source::status_objects::label;
 /// One that wrote so often runs, and will write again.
 const ATTEMPTS: usize = 3;
 
+/// The sessions of a node are marked again after this time.
+const REPEAT: Duration = Duration::from_mins(10);
+
 /// The nodes that are not Ready; none if this process doesn't lead.
 type Unready = watch::Receiver<Option<Arc<BTreeSet<String>>>>;
 
 /// Runs until the sender is dropped.
 pub(super) async fn follow(client: Client, mut unready: Unready) {
     let api = Api::all_with(client, &bgp_sessions());
-    // The nodes that are done.
-    let mut done = BTreeSet::new();
+    // When the nodes were done.
+    let mut done = BTreeMap::new();
     let mut backoff = Backoff::default();
     let mut failing = false;
     loop {
         let nodes = unready.borrow_and_update().clone().unwrap_or_default();
-        done.retain(|node| nodes.contains(node));
+        done.retain(|node, _| nodes.contains(node));
         let mut failed = None;
-        for node in nodes.difference(&done.clone()) {
+        for node in due(&nodes, &done, Instant::now()) {
             match mark(&api, node).await {
                 // Without the kind there is nothing to mark.
-                Ok(()) | Err(Failure::NotFound) => _ = done.insert(node.clone()),
+                Ok(()) | Err(Failure::NotFound) => _ = done.insert(node.clone(), Instant::now()),
                 Err(failure) => {
                     failed = Some((node.clone(), failure));
                     break;
@@ -52,8 +56,12 @@ pub(super) async fn follow(client: Client, mut unready: Unready) {
         let Some((node, failure)) = failed else {
             failing = false;
             backoff.reset();
-            if unready.changed().await.is_err() {
-                return;
+            let next = done.values().min().map(|done| *done + REPEAT);
+            tokio::select! {
+                changed = unready.changed() => if changed.is_err() {
+                    return;
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
             continue;
         };
@@ -68,6 +76,19 @@ pub(super) async fn follow(client: Client, mut unready: Unready) {
         }
         sleep(backoff.next()).await;
     }
+}
+
+/// The nodes whose sessions are to be marked now.
+fn due<'a>(
+    nodes: &'a BTreeSet<String>,
+    done: &BTreeMap<String, Instant>,
+    now: Instant,
+) -> Vec<&'a String> {
+    let is_done = |node: &str| {
+        let done = done.get(node);
+        done.is_some_and(|done| now.saturating_duration_since(*done) < REPEAT)
+    };
+    nodes.iter().filter(|node| !is_done(node)).collect()
 }
 
 /// Marks the sessions of one node. What the announcer wrote meanwhile may have been its last write:
@@ -129,6 +150,17 @@ fn unknown(object: DynamicObject, now: &str) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sessions_of_a_node_are_marked_at_once_and_every_ten_minutes() {
+        let nodes = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        let now = Instant::now();
+        let done = BTreeMap::from([("a".to_owned(), now)]);
+        assert_eq!(due(&nodes, &done, now), ["b"]);
+        let later = now + REPEAT;
+        assert_eq!(due(&nodes, &done, later - Duration::from_secs(1)), ["b"]);
+        assert_eq!(due(&nodes, &done, later), ["a", "b"]);
+    }
 
     #[test]
     fn the_object_becomes_unknown_with_all_that_its_writer_owns_and_its_version() {
