@@ -21,8 +21,8 @@ pub(crate) type Objects = BTreeMap<String, Arc<Value>>;
 pub(crate) struct StatusObjects {
     /// The objects.
     pub(crate) objects: Objects,
-    /// Objects of other processes that may be dead: the names of those that stay, by the labels that
-    /// select all of them. If it changes, the others are deleted.
+    /// Objects of other processes that may be dead: the names of those that stay, by the labels
+    /// that select all of them. If it changes, the others are deleted.
     pub(crate) others: BTreeMap<String, BTreeSet<String>>,
     /// If it changes, all objects are written again: someone else may have changed or deleted them.
     pub(crate) revision: u64,

@@ -102,8 +102,8 @@ impl Discards {
         None
     }
 
-    /// Discards packets to no other prefixes after a while, not even to those of an earlier process:
-    /// [`Self::remove_due`] removes them.
+    /// Discards packets to no other prefixes after a while, not even to those of an earlier
+    /// process: [`Self::remove_due`] removes them.
     pub(crate) fn retain(&mut self, now: Instant, wanted: &BTreeSet<IpNet>) {
         let Some(table) = &mut self.table else {
             return;

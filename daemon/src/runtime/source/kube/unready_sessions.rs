@@ -1,8 +1,9 @@
 //! Marks the BGPSessions of nodes that are not Ready as Unknown, on the leader: on such a node
 //! there may be no announcer that can write them.
 //!
-//! It does so when a node stops being Ready, and as a new leader. An announcer that still runs there
-//! knows better and writes again. It may die later, so the leader repeats it from time to time.
+//! It does so when a node stops being Ready, and as a new leader. An announcer that still runs
+//! there knows better and writes again. It may die later, so the leader repeats it from time to
+//! time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -125,8 +126,8 @@ async fn mark_listed(api: &Api<DynamicObject>, node: &str) -> Result<bool, Failu
     Ok(complete)
 }
 
-/// The object with the state Unknown, unless it has that already for this reason. Its resourceVersion makes the
-/// write fail if the announcer wrote it meanwhile.
+/// The object with the state Unknown, unless it has that already for this reason. Its
+/// resourceVersion makes the write fail if the announcer wrote it meanwhile.
 fn unknown(object: DynamicObject, now: &str) -> Option<Value> {
     let status = object.data.get("status").cloned().unwrap_or_default();
     let mut status: BgpSessionStatus = serde_json::from_value(status).ok()?;
