@@ -175,7 +175,12 @@ fn a_whole_aggregate_arrives_without_a_service_and_no_packet_bounces() {
         // A node that is excluded drains its aggregates; the last one keeps them.
         folder.write_node(first, &[(EXCLUDE_LABEL, "")])?;
         await_table(&router, &routes(&[second])?, TIMEOUT)?;
+        // A process that ends there for good discards no longer.
+        await_discarded(first, true, Duration::ZERO)?;
+        ensure!(daemon.terminate(TIMEOUT)?.success());
+        await_discarded(first, false, Duration::ZERO)?;
         folder.write_node(first, &[])?;
+        daemon = folder.run_with_only(first, "all", "net_admin")?;
         await_table(&router, &planned, TIMEOUT)?;
 
         // A restart leaves them in place, and the next process removes what is not wanted any more.

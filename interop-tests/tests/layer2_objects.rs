@@ -2,6 +2,7 @@
 //! A failover writes nothing, unless these objects are requested. What commands that ask the API
 //! server show of it is compared with the node that answers ARP.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,13 +13,15 @@ use ferrolb_interop_tests::kube::{ControlPlane, DataPath, Ferrolb, Metallb, Node
 use ferrolb_interop_tests::lan::{Host, answers, mac};
 use ferrolb_interop_tests::manifest::{self, service};
 use ferrolb_interop_tests::process::ferrolb;
-use ferrolb_interop_tests::scenario::scenario;
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::Topology;
 use serde_json::Value;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// An Event of a failover would be written within this time.
 const AFTER: Duration = Duration::from_secs(3);
+/// Services of the measurement.
+const SERVICES: usize = 100;
 const USER: &str = "system:serviceaccount:metallb-system:ferrolb-layer2";
 
 /// The rules of 2-rbac.yaml that are comments there.
@@ -253,6 +256,16 @@ fn a_failover_writes_nothing_and_status_objects_follow_the_owner_if_requested() 
         lan.await_answering(&current)?;
         lan.commands_show(&current, "ServiceL2Status")?;
         let owner = place(&current).context("an unknown node")?;
+        the_node_owns_the_object_and_one_manager_its_fields(&cp, &current)?;
+        // An upgrade, with no other node that could write another object.
+        layer2[1 - owner].process().kill()?;
+        an_earlier_version_wrote_the_object(&cp, scratch)?;
+        layer2[owner].process().kill()?;
+        layer2[owner].start_again()?;
+        eventually("the object of this version", TIMEOUT, || {
+            the_node_owns_the_object_and_one_manager_its_fields(&cp, &current)
+        })?;
+        layer2[1 - owner].start_again()?;
         layer2[owner].process().kill()?;
         let next = rack.nodes[1 - owner].name.clone();
         eventually("the status object of the new owner only", TIMEOUT, || {
@@ -262,5 +275,159 @@ fn a_failover_writes_nothing_and_status_objects_follow_the_owner_if_requested() 
         })?;
         lan.await_answering(&next)?;
         lan.commands_show(&next, "ServiceL2Status")
+    });
+}
+
+/// The only ServiceL2Status.
+fn object(cp: &ControlPlane<'_>) -> Result<Value> {
+    let get = [
+        "servicel2statuses.metallb.io",
+        "-n",
+        "metallb-system",
+        "--show-managed-fields",
+    ];
+    let objects = cp.get(&get)?["items"].as_array().cloned();
+    let [object] = &objects.unwrap_or_default()[..] else {
+        anyhow::bail!("not one object");
+    };
+    Ok(object.clone())
+}
+
+fn the_node_owns_the_object_and_one_manager_its_fields(
+    cp: &ControlPlane<'_>,
+    node: &str,
+) -> Result<()> {
+    let object = object(cp)?;
+    let metadata = &object["metadata"];
+    let uid = &cp.get(&["node", node])?["metadata"]["uid"];
+    let owner = &metadata["ownerReferences"][0];
+    ensure!(owner["kind"] == "Node" && owner["uid"] == *uid, "{object}");
+    let fields = metadata["managedFields"].as_array();
+    let mut managers = fields.context("no managers")?.iter();
+    let ours = managers.all(|fields| fields["manager"] == "ferrolb");
+    ensure!(ours, "{object}");
+    Ok(())
+}
+
+/// As a version wrote it that had another field manager.
+fn an_earlier_version_wrote_the_object(cp: &ControlPlane<'_>, scratch: &Scratch) -> Result<()> {
+    let found = object(cp)?;
+    let metadata = &found["metadata"];
+    let name = metadata["name"].as_str().context("no name")?;
+    let patch = serde_json::json!({
+        "apiVersion": found["apiVersion"],
+        "kind": found["kind"],
+        "metadata": {"name": name, "namespace": "metallb-system", "labels": metadata["labels"]},
+    });
+    let path = scratch.file("earlier.json");
+    std::fs::write(&path, patch.to_string())?;
+    let path = path.to_string_lossy();
+    cp.kubectl(&[
+        "apply",
+        "--server-side",
+        "--field-manager=ferrolb-layer2",
+        "-f",
+        &path,
+    ])?;
+    let fields = &object(cp)?["metadata"]["managedFields"];
+    ensure!(fields.to_string().contains("ferrolb-layer2"), "{fields}");
+    Ok(())
+}
+
+/// The number of ServiceL2Status objects, by node.
+fn by_node(cp: &ControlPlane<'_>) -> Result<BTreeMap<String, usize>> {
+    let list = cp.get(&["servicel2statuses.metallb.io", "-n", "metallb-system"])?;
+    let mut nodes = BTreeMap::new();
+    for object in list["items"].as_array().context("no items")? {
+        let node = object["status"]["node"].as_str().context("no node")?;
+        *nodes.entry(node.to_owned()).or_default() += 1;
+    }
+    Ok(nodes)
+}
+
+/// Writes of ServiceL2Status objects and their statuses, and how many of them are deletions.
+fn status_writes(cp: &ControlPlane<'_>) -> Result<(usize, usize)> {
+    let writes = cp.writes()?;
+    let ours = writes.iter().filter(|write| {
+        write.user == USER && write.resource.split('/').next() == Some("servicel2statuses")
+    });
+    let all: Vec<&str> = ours.map(|write| write.verb.as_str()).collect();
+    let deletions = all.iter().filter(|verb| **verb == "delete").count();
+    Ok((all.len(), deletions))
+}
+
+/// docs/observe.md has what it prints.
+#[test]
+fn status_objects_cost_two_writes_each_and_a_deletion_for_each_that_moves() {
+    scenario("l2-objects-cost", |scratch| {
+        let rack = Topology::new(3)?;
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        cp.install_metallb_crds(Metallb::V0_16_2)?;
+        cp.install_ferrolb_rbac()?;
+        cp.apply(STATUS_ROLE)?;
+        let services = (0..SERVICES).map(|number| service(&format!("web-{number}"), "", ""));
+        let services: Vec<String> = services.collect();
+        let services: Vec<&str> = services.iter().map(String::as_str).collect();
+        cp.apply(&manifest::join(&[
+            &manifest::pool("10.99.0.100-10.99.0.199"),
+            &manifest::layer2_advertisement("interfaces: [uplink]"),
+            &manifest::join(&services),
+        ]))?;
+        let _data_path = DataPath::start(&cp, &rack.nodes, "web")?;
+        let mut allocator = Ferrolb::allocator(&cp, "allocator1")?;
+        allocator.await_ready()?;
+        the_allocator_creates_a_key(&cp)?;
+        let nodes = rack.nodes.iter();
+        let layer2: Result<Vec<_>> = nodes.map(|node| Ferrolb::layer2(&cp, node)).collect();
+        let mut layer2 = layer2?;
+        eventually("all services are announced", TIMEOUT * 2, || {
+            let events = cp.get(&["events", "-n", "default"])?.to_string();
+            let count = events.matches("announcing from node").count();
+            ensure!(count >= SERVICES, "{count}");
+            Ok(())
+        })?;
+        ensure!(status_writes(&cp)? == (0, 0), "not requested");
+
+        for process in &mut layer2 {
+            process.process().terminate(TIMEOUT)?;
+        }
+        for process in &mut layer2 {
+            process.add_argument("--metallb-status");
+            process.start_again()?;
+        }
+        let owners = eventually("all objects", TIMEOUT * 2, || {
+            let owners = by_node(&cp)?;
+            ensure!(owners.values().sum::<usize>() == SERVICES, "{owners:?}");
+            Ok(owners)
+        })?;
+        let size = cp.get(&[
+            "servicel2statuses.metallb.io",
+            "-n",
+            "metallb-system",
+            "--show-managed-fields",
+        ])?;
+        let size = size["items"][0].to_string().len();
+        let (at_start, deleted) = status_writes(&cp)?;
+        println!("start: {at_start} writes, {deleted} of them deletions; {size} octets each");
+        println!("{owners:?}");
+        ensure!(at_start >= 2 * SERVICES, "{at_start}");
+
+        let (dead, moved) = owners
+            .iter()
+            .max_by_key(|(_, count)| **count)
+            .context("no owner")?;
+        let place = rack.nodes.iter().position(|node| node.name == *dead);
+        layer2[place.context("an unknown node")?].process().kill()?;
+        eventually("objects of other nodes only", TIMEOUT * 2, || {
+            let owners = by_node(&cp)?;
+            ensure!(!owners.contains_key(dead), "{owners:?}");
+            ensure!(owners.values().sum::<usize>() == SERVICES, "{owners:?}");
+            Ok(())
+        })?;
+        let (after, all_deleted) = status_writes(&cp)?;
+        let (written, deleted) = (after - at_start, all_deleted - deleted);
+        println!("failover of {moved}: {written} writes, {deleted} of them deletions");
+        ensure!(written >= 3 * moved && deleted >= *moved, "{written}");
+        Ok(())
     });
 }

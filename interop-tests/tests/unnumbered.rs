@@ -11,7 +11,7 @@ use ferrolb_interop_tests::eventually::{consistently, eventually};
 use ferrolb_interop_tests::manifest::{self, NAMESPACE};
 use ferrolb_interop_tests::netns::{Link, Namespace};
 use ferrolb_interop_tests::process::Process;
-use ferrolb_interop_tests::router::{Bird, Frr, Router, await_kernel};
+use ferrolb_interop_tests::router::{Bird, Frr, Kind, Router, await_kernel};
 use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use ferrolb_interop_tests::topology::{MD5_PASSWORD, NODE_ASN, Node, TOR_IPV4, TOR_IPV6};
 use serde_json::Value;
@@ -245,10 +245,19 @@ fn bird_learns_both_families_over_links_without_addresses() {
 
 #[test]
 fn bfd_detects_a_cut_between_link_local_addresses_of_frr() {
-    scenario("unnumbered-bfd", |scratch| {
+    bfd_detects_a_cut(Kind::Frr);
+}
+
+#[test]
+fn bfd_detects_a_cut_between_link_local_addresses_of_bird() {
+    bfd_detects_a_cut(Kind::Bird);
+}
+
+fn bfd_detects_a_cut(kind: Kind) {
+    scenario(&format!("unnumbered-bfd-{kind:?}"), |scratch| {
         let fabric = Fabric::new(1)?;
-        let mut frr = Frr::new(scratch, &fabric.tor, "unnumbered");
-        frr.start()?;
+        let mut router = kind.router(scratch, &fabric.tor, "unnumbered");
+        router.start()?;
         let folder = folder(scratch, &fabric, ", bfdProfile: fast")?;
         let node = &fabric.nodes[0];
         let _daemon = folder.run(node)?;

@@ -21,14 +21,13 @@ use super::Host;
 use super::gate_args::GateArgs;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
-use super::status_objects::{StatusOptions, publish_layer2, publish_metallb, publish_sessions};
+use super::status_objects::{Publishers, StatusOptions, publish_metallb, publish_sessions};
 use crate::core::api::Kind;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
-use crate::runtime::announce::bgp_sessions::Publishing;
 use crate::runtime::announce::bmp::{self, Collector};
-use crate::runtime::announce::discard::Discards;
+use crate::runtime::announce::discard::{self, Discards};
 use crate::runtime::announce::drain::StopMode;
 use crate::runtime::announce::layer2::engine::{self, Layer2Engine};
 use crate::runtime::announce::layer2::{Layer2Announcer, exclude_file};
@@ -284,7 +283,7 @@ struct Daemon {
     host: Host,
     source: Source,
     engine: Option<Handle>,
-    sessions: Option<Publishing>,
+    objects: Publishers,
     layer2: Option<Layer2Engine>,
     /// Reports to the BMP collector.
     bmp: Option<JoinHandle<()>>,
@@ -322,12 +321,15 @@ impl Daemon {
             .transpose()?;
         let (engine, announcer) = announcing.unzip();
         let (engine, events) = engine.unzip();
-        let (layer2_announcer, layer2) = layer2(&args, &node, &source).await?.unzip();
+        let (layer2_announcer, layer2) = layer2(&args, &node, &source).unzip();
         let saved = state.as_ref().and_then(saved);
         let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
-        if args.metallb_status {
-            publish_metallb(&args.status_options(&node), &status).await?;
-        }
+        let metallb = if args.metallb_status {
+            let layer2 = layer2_announcer.as_ref().zip(layer2.as_ref());
+            Some(publish_metallb(&args.status_options(&node), &status, layer2).await?)
+        } else {
+            None
+        };
         let objects = source.sessions.objects.take();
         let parts = engine.clone().zip(events).zip(objects);
         let sessions = parts.map(|((engine, events), objects)| {
@@ -373,7 +375,7 @@ impl Daemon {
             host,
             source,
             engine,
-            sessions,
+            objects: Publishers { sessions, metallb },
             layer2,
             bmp,
             state,
@@ -444,11 +446,8 @@ impl Daemon {
         };
         let mode = end.as_ref().ok().and_then(|(_, mode)| *mode);
         let leaves = matches!(mode, Some(StopMode::Drain(Some(_))));
-        let sessions = async {
-            if let Some(sessions) = self.sessions {
-                sessions.end(leaves).await;
-            }
-        };
+        let objects = self.objects.end(leaves);
+        let announces = engine.is_some();
         let shutdown = async {
             if let Some(engine) = engine {
                 let (text, shutdown) = shutdown_message(mode);
@@ -460,7 +459,10 @@ impl Daemon {
                 _ = tokio::time::timeout(BMP_TIMEOUT, bmp).await;
             }
         };
-        tokio::join!(shutdown, leave, sessions, end_source(source));
+        tokio::join!(shutdown, leave, objects, end_source(source));
+        if announces && leaves {
+            discard::end().await;
+        }
         tracing::info!("ferrolb stopped");
         end.map(|(end, _)| end)
     }
@@ -491,21 +493,11 @@ fn announcer(
 }
 
 /// The announcer of layer 2, in roles that have one, and the holder of its engine.
-async fn layer2(
-    args: &RunArgs,
-    node: &str,
-    source: &Source,
-) -> anyhow::Result<Option<(Layer2Announcer, Layer2Engine)>> {
-    if !args.role.announces_layer2() {
-        return Ok(None);
-    }
-    let excluded = exclude_file::read();
-    let writes = source.writes.clone();
-    let (announcer, engine) = Layer2Announcer::new(node, excluded, writes, engine::start);
-    if args.metallb_status {
-        publish_layer2(&args.status_options(node), &announcer, &engine).await?;
-    }
-    Ok(Some((announcer, engine)))
+fn layer2(args: &RunArgs, node: &str, source: &Source) -> Option<(Layer2Announcer, Layer2Engine)> {
+    args.role.announces_layer2().then(|| {
+        let writes = source.writes.clone();
+        Layer2Announcer::new(node, exclude_file::read(), writes, engine::start)
+    })
 }
 
 /// Why the control loop ended.

@@ -33,6 +33,10 @@ pub(crate) struct BgpSessionStatus {
     /// Established, and the end of it, is written at once, a change between the other states within
     /// a minute and a half.
     pub bgp: BgpState,
+    /// Why the state is Unknown. Absent in the other states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "UnknownReason")]
+    pub unknown_reason: Option<UnknownReason>,
     /// The state of BFD: AdminDown, Down, Init, Up, or Unknown. Absent without BFD.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -91,6 +95,15 @@ pub(crate) enum BgpState {
     Unknown,
 }
 
+/// Why the state of a session is Unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub(crate) enum UnknownReason {
+    /// The announcer has ended, and said so. Most likely it starts again.
+    AnnouncerEnded,
+    /// The Node is not Ready. The announcer may be dead.
+    NodeNotReady,
+}
+
 /// What both ends of a session agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -145,10 +158,12 @@ pub(crate) struct SessionNotification {
 }
 
 impl BgpSessionStatus {
-    /// Marks the state as unknown: no process observes it any more. Returns whether that is new.
-    pub(crate) fn become_unknown(&mut self, now: &str) -> bool {
+    /// Marks the state as unknown: no process observes it any more. Returns whether that, or its
+    /// reason, is new.
+    pub(crate) fn become_unknown(&mut self, reason: UnknownReason, now: &str) -> bool {
+        let reason_is_new = self.unknown_reason.replace(reason) != Some(reason);
         if self.bgp == BgpState::Unknown {
-            return false;
+            return reason_is_new;
         }
         self.bgp = BgpState::Unknown;
         now.clone_into(&mut self.since);
@@ -178,14 +193,19 @@ mod tests {
             last_error: Some(SessionError::default()),
             ..BgpSessionStatus::default()
         };
-        assert!(status.become_unknown("2026-01-02T00:00:00Z"));
+        let ended = UnknownReason::AnnouncerEnded;
+        assert!(status.become_unknown(ended, "2026-01-02T00:00:00Z"));
         assert_eq!(status.bgp, BgpState::Unknown);
+        assert_eq!(status.unknown_reason, Some(ended));
         assert_eq!(status.bfd.as_deref(), Some("Unknown"));
         assert_eq!(status.since, "2026-01-02T00:00:00Z");
         assert!(status.negotiated.is_none() && status.prefixes_sent == 0);
         assert_eq!(status.digest, None);
         assert!(status.last_error.is_some());
-        assert!(!status.become_unknown("2026-01-03T00:00:00Z"));
+        assert!(!status.become_unknown(ended, "2026-01-03T00:00:00Z"));
+        let not_ready = UnknownReason::NodeNotReady;
+        assert!(status.become_unknown(not_ready, "2026-01-04T00:00:00Z"));
+        assert_eq!(status.unknown_reason, Some(not_ready));
         assert_eq!(status.since, "2026-01-02T00:00:00Z");
     }
 }

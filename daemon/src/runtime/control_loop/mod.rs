@@ -156,9 +156,6 @@ impl ControlLoop {
         let mut mode = None;
         loop {
             if mode.is_some() && running.is_drained() {
-                if matches!(mode, Some(StopMode::Drain(_))) {
-                    running.control.discards.retain(&BTreeSet::new());
-                }
                 return mode;
             }
             tokio::select! {
@@ -404,7 +401,8 @@ impl Running {
                 && self.index.config().pools.complete()
                 && let Some(wanted) = discards(&self.index, node)
             {
-                self.control.discards.retain(&wanted);
+                let now = Instant::now().into_std();
+                self.control.discards.retain(now, &wanted);
             }
         }
         // Publish readiness, problems and changes of this node at once, everything else at the next
@@ -551,6 +549,8 @@ impl Running {
         if !self.leading {
             source.sessions.set_unready(None);
         }
+        let now = Instant::now().into_std();
+        self.control.discards.remove_due(now);
         if let Some(announcer) = &mut self.control.announcer {
             // Other peers may be configured now, or the drain may have ended.
             source.sessions.want(announcer.awaited_peers());

@@ -1,5 +1,6 @@
 //! Publishes MetalLB's status objects about BGP and the configuration, for tools that read them
-//! (only with `--metallb-status`): ServiceBGPStatus and ConfigurationState.
+//! (only with `--metallb-status`): ServiceBGPStatus and ConfigurationState. ServiceL2Status is in
+//! `announce::layer2`.
 
 mod objects;
 
@@ -13,16 +14,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::objects::{ConfigurationState, Loaded, service_statuses};
 use crate::runtime::role::Role;
 use crate::runtime::source::metallb_kinds::MetallbStatus;
-use crate::runtime::source::status_objects::{Objects, StatusObjects, StatusObjectsSender};
+use crate::runtime::source::status_objects::{
+    Objects, Revisions, StatusObjects, StatusObjectsSender, delete_all, node_leaves,
+};
 use crate::runtime::status::DaemonStatus;
 
 /// Changes within this time are written together.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A ConfigurationState is written again after this time, since someone may have deleted it. There
-/// is one for each process.
-const REFRESH_STATE: Duration = Duration::from_mins(1);
-/// The same for a ServiceBGPStatus, of which there are many.
-const REFRESH_SERVICES: Duration = Duration::from_mins(30);
 
 /// Publishes one kind.
 #[derive(Clone, Debug)]
@@ -34,41 +32,41 @@ pub(crate) struct Publisher {
     pub(crate) role: Role,
     /// What the control loop publishes.
     pub(crate) status: watch::Receiver<Arc<DaemonStatus>>,
+    /// Whether this node leaves for good.
+    pub(crate) leaving: watch::Receiver<bool>,
 }
 
 impl Publisher {
-    /// Publishes until the writer ends.
-    pub(crate) async fn run(self, kind: MetallbStatus, objects: StatusObjectsSender) {
+    /// Publishes until the writer ends, or the node leaves for good. It returns once the objects
+    /// about services are deleted then: nothing else would delete them while the Node exists.
+    pub(crate) async fn run(mut self, kind: MetallbStatus, objects: StatusObjectsSender) {
         let mut state = self.configuration_state(kind);
-        let every = match kind {
-            MetallbStatus::ServiceBgp => REFRESH_SERVICES,
-            MetallbStatus::Speaker | MetallbStatus::Controller => REFRESH_STATE,
-        };
-        let (mut revision, mut refreshed) = (0, Instant::now());
+        let mut revisions = Revisions::new(Instant::now().into_std(), kind.refreshed_after());
         let mut tick = interval(INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !objects.is_closed() {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = node_leaves(&mut self.leaving) => {
+                    if kind == MetallbStatus::ServiceBgp {
+                        delete_all(&objects).await;
+                    }
+                    return;
+                }
+            }
             let status = self.status.borrow().clone();
             let Some(new) = self.objects(kind, &mut state, &status) else {
                 continue;
             };
-            let same = objects
-                .borrow()
-                .as_ref()
-                .is_some_and(|old| old.objects == new);
-            if same && refreshed.elapsed() < every {
-                continue;
-            }
-            if same {
-                revision += 1;
-                refreshed = Instant::now();
-            }
-            objects.send_replace(Some(Arc::new(StatusObjects {
+            let new = StatusObjects {
                 objects: new,
-                revision,
-                last: false,
-            })));
+                ..StatusObjects::default()
+            };
+            let sent = objects.borrow().clone();
+            let now = Instant::now().into_std();
+            if let Some(new) = revisions.next(now, sent.as_deref(), new) {
+                objects.send_replace(Some(Arc::new(new)));
+            }
         }
     }
 
@@ -76,7 +74,7 @@ impl Publisher {
         match kind {
             MetallbStatus::Controller => ConfigurationState::of_controller(&self.namespace),
             // An announcer may run on the same node.
-            MetallbStatus::ServiceBgp | MetallbStatus::Speaker => {
+            MetallbStatus::ServiceBgp | MetallbStatus::ServiceL2 | MetallbStatus::Speaker => {
                 let suffix = if self.role == Role::Layer2 {
                     "-layer2"
                 } else {
@@ -110,6 +108,7 @@ impl Publisher {
                 let owner = Some((self.node.as_str(), owner?));
                 Some(state.objects(&Loaded::of(status), owner, Timestamp::now()))
             }
+            MetallbStatus::ServiceL2 => None,
             // Another allocator leads and writes it.
             MetallbStatus::Controller if !status.leading => None,
             MetallbStatus::Controller => {

@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::core::hash::fnv1a;
 use crate::runtime::source::metallb_kinds::{
     API_VERSION, MetallbStatus, NAME_LABEL, NAMESPACE_LABEL, NODE_LABEL,
 };
-use crate::runtime::source::status_objects::{Objects, label};
+use crate::runtime::source::status_objects::{Objects, label, node_owner};
 use crate::runtime::status::{AnnouncedTo, DaemonStatus};
 
 /// Maximum length of a condition's message, in octets. MetalLB's CRD permits 32768 characters.
 const MESSAGE_MAX: usize = 16 * 1024;
 
-/// The objects about the services that a node announces, each with its peers.
+/// The objects about the services that a node announces, each with its peers. MetalLB's belong to
+/// the speaker's Pod. Ours belong to the Node: they stay during a rollout.
 pub(super) fn service_statuses(
     namespace: &str,
     node: &str,
@@ -38,7 +39,7 @@ pub(super) fn service_statuses(
                     NAME_LABEL: label(&service.name),
                     NAMESPACE_LABEL: label(&service.namespace),
                 },
-                "ownerReferences": [owner(node, owner_uid)],
+                "ownerReferences": [node_owner(node, owner_uid)],
             },
             "status": {
                 "node": node,
@@ -50,12 +51,6 @@ pub(super) fn service_statuses(
         (name, Arc::new(object))
     };
     services.iter().map(object).collect()
-}
-
-/// MetalLB's objects belong to the speaker's Pod. Ours belong to the Node: they stay during a
-/// rollout.
-fn owner(node: &str, uid: &str) -> Value {
-    json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": uid })
 }
 
 /// The result of loading the configuration.
@@ -164,7 +159,7 @@ impl ConfigurationState {
             "status": status,
         });
         if let Some((name, uid)) = node {
-            object["metadata"]["ownerReferences"] = json!([owner(name, uid)]);
+            object["metadata"]["ownerReferences"] = json!([node_owner(name, uid)]);
         }
         Objects::from([(self.name.clone(), Arc::new(object))])
     }
@@ -172,6 +167,8 @@ impl ConfigurationState {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::core::api::{Kind, ObjectKey, ObjectName};
     use crate::core::config::{Problem, Severity};

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
+use crate::core::api::ObjectKey;
 use crate::core::api::metallb::PoolStatus;
-use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
 
 /// Normal Events that may be pending, and as many writes that are no Events about Services.
@@ -38,18 +38,6 @@ pub(crate) enum ApiWrite {
     Condition(ConditionWrite),
     /// Writes the status of an IPAddressPool.
     PoolStatus(ObjectKey, PoolStatus),
-}
-
-/// The contents of MetalLB's ServiceL2Status objects.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Layer2Statuses {
-    /// The services that this node announces by layer 2. With the interfaces; none means all.
-    pub own: BTreeMap<Arc<ObjectName>, BTreeSet<Box<str>>>,
-    /// All nodes that announce an address of a service.
-    pub owners: BTreeMap<Arc<ObjectName>, BTreeSet<Arc<str>>>,
-    /// How often this node and another one claimed the same address. Each may have deleted the
-    /// other's objects meanwhile.
-    pub claim_conflicts: u64,
 }
 
 /// Creates the channel.
@@ -228,6 +216,7 @@ impl ApiWriteReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::api::ObjectName;
 
     fn event(warning: bool) -> ApiWrite {
         ApiWrite::Event(ServiceEvent {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::status_objects::{StatusObjectsReceiver, StatusObjectsSender, hashed, label};
+use super::status_objects::{
+    StatusObjectsReceiver, StatusObjectsSender, hashed, label, node_owner,
+};
 use crate::core::api::Kind;
-use crate::core::api::bgp_session::{BgpSessionStatus, BgpState, KIND};
+use crate::core::api::bgp_session::{BgpSessionStatus, BgpState, KIND, UnknownReason};
 
 /// The label with the node's name.
 pub(crate) const NODE_LABEL: &str = "ferrolb.io/node";
@@ -40,15 +42,13 @@ pub(crate) fn object(session: &str, owner_uid: &str, status: &BgpSessionStatus) 
         "metadata": {
             "name": object_name(node, session),
             "labels": { NODE_LABEL: label(node), PEER_LABEL: label(peer) },
-            "ownerReferences": [
-                { "apiVersion": "v1", "kind": "Node", "name": node, "uid": owner_uid },
-            ],
+            "ownerReferences": [node_owner(node, owner_uid)],
         },
         "status": status,
     })
 }
 
-/// What the BGPSessions of other nodes say, by BGPPeer and node.
+/// Which nodes may have a session, as the BGPSessions of other nodes say, by BGPPeer and node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionStates(BTreeMap<String, BTreeMap<String, bool>>);
 
@@ -58,15 +58,13 @@ impl SessionStates {
         let mut states: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
         for status in statuses {
             let nodes = states.entry(status.peer.clone()).or_default();
-            // An unknown state says no more than a missing object. Of several routers in the
-            // network of one BGPPeer, one is enough.
-            let established = matches!(status.bgp, BgpState::Established | BgpState::Unknown);
-            *nodes.entry(status.node.clone()).or_default() |= established;
+            // Of several routers in the network of one BGPPeer, one is enough.
+            *nodes.entry(status.node.clone()).or_default() |= may_be_established(status);
         }
         Self(states)
     }
 
-    /// The BGPPeers that some nodes are known to have no session with.
+    /// The BGPPeers that some nodes don't count as having a session with.
     pub(crate) fn peers_with_down(&self) -> impl Iterator<Item = &str> {
         let down = self
             .0
@@ -75,11 +73,21 @@ impl SessionStates {
         down.map(|(peer, _)| peer.as_str())
     }
 
-    /// Whether a node is known to have no session with the routers of a BGPPeer. A missing object,
-    /// and one whose state is Unknown, say nothing.
+    /// Whether a node counts as having no session with the routers of a BGPPeer. A missing object
+    /// says nothing.
     pub(crate) fn is_down(&self, peer: &str, node: &str) -> bool {
         let nodes = self.0.get(peer);
         nodes.and_then(|nodes| nodes.get(node)) == Some(&false)
+    }
+}
+
+/// Whether routes may rely on a session. After an announcer has ended by itself, its state says no
+/// more than a missing object: it starts again. On a node that is not Ready it may be dead.
+fn may_be_established(status: &BgpSessionStatus) -> bool {
+    match status.bgp {
+        BgpState::Established => true,
+        BgpState::Unknown => status.unknown_reason != Some(UnknownReason::NodeNotReady),
+        _ => false,
     }
 }
 
@@ -196,17 +204,23 @@ mod tests {
     }
 
     #[test]
-    fn a_session_counts_as_down_only_if_its_object_says_so() {
+    fn a_session_counts_as_down_if_its_object_says_so_or_the_node_is_not_ready() {
         let status = |node: &str, bgp| BgpSessionStatus {
             node: node.to_owned(),
             peer: "tor".to_owned(),
             bgp,
             ..BgpSessionStatus::default()
         };
+        let unknown = |node: &str, reason| BgpSessionStatus {
+            unknown_reason: Some(reason),
+            ..status(node, BgpState::Unknown)
+        };
         let statuses = [
             status("up", BgpState::Established),
             status("down", BgpState::Active),
             status("unknown", BgpState::Unknown),
+            unknown("restarts", UnknownReason::AnnouncerEnded),
+            unknown("not-ready", UnknownReason::NodeNotReady),
             // Two routers of one network.
             status("half", BgpState::Established),
             status("half", BgpState::Idle),
@@ -216,6 +230,8 @@ mod tests {
             ("up", false),
             ("down", true),
             ("unknown", false),
+            ("restarts", false),
+            ("not-ready", true),
             ("half", false),
             ("no-object", false),
         ] {

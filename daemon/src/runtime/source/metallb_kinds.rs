@@ -1,6 +1,8 @@
 //! The kinds of MetalLB's status objects (`metallb.io/v1beta1`) that are written with
 //! `--metallb-status`.
 
+use std::time::Duration;
+
 use crate::runtime::role::Role;
 
 /// The API version of all of them.
@@ -12,11 +14,19 @@ pub(crate) const NAME_LABEL: &str = "metallb.io/service-name";
 /// The label with the namespace of the Service.
 pub(crate) const NAMESPACE_LABEL: &str = "metallb.io/service-namespace";
 
-/// What a process publishes, besides ServiceL2Status.
+/// A ConfigurationState is written again after this time, since someone may have deleted it. There
+/// is one for each process.
+const REFRESH_STATE: Duration = Duration::from_mins(1);
+/// The same for the objects about services, of which there are many.
+const REFRESH_SERVICES: Duration = Duration::from_mins(30);
+
+/// What a process publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetallbStatus {
     /// ServiceBGPStatus: to which BGPPeers a node announces a Service.
     ServiceBgp,
+    /// ServiceL2Status: on which interfaces a node announces a Service by layer 2.
+    ServiceL2,
     /// The ConfigurationState of the process on a node.
     Speaker,
     /// The ConfigurationState of the allocator that leads.
@@ -24,7 +34,7 @@ pub(crate) enum MetallbStatus {
 }
 
 impl MetallbStatus {
-    /// What a role publishes.
+    /// What a role publishes. A process with an engine of layer 2 publishes ServiceL2Status too.
     pub(crate) const fn of(role: Role) -> &'static [Self] {
         match role {
             Role::Allocator => &[Self::Controller],
@@ -38,6 +48,7 @@ impl MetallbStatus {
     pub(crate) const fn kind(self) -> &'static str {
         match self {
             Self::ServiceBgp => "ServiceBGPStatus",
+            Self::ServiceL2 => "ServiceL2Status",
             Self::Speaker | Self::Controller => "ConfigurationState",
         }
     }
@@ -46,7 +57,16 @@ impl MetallbStatus {
     pub(crate) const fn plural(self) -> &'static str {
         match self {
             Self::ServiceBgp => "servicebgpstatuses",
+            Self::ServiceL2 => "servicel2statuses",
             Self::Speaker | Self::Controller => "configurationstates",
+        }
+    }
+
+    /// All objects are written again after this time.
+    pub(crate) const fn refreshed_after(self) -> Duration {
+        match self {
+            Self::ServiceBgp | Self::ServiceL2 => REFRESH_SERVICES,
+            Self::Speaker | Self::Controller => REFRESH_STATE,
         }
     }
 }

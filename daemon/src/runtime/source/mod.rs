@@ -19,7 +19,7 @@ mod unsupported_kinds;
 mod walk;
 
 pub use api_writes::api_writes;
-pub(crate) use api_writes::{ApiWrite, ApiWriteReceiver, ApiWriteSender, Layer2Statuses};
+pub(crate) use api_writes::{ApiWrite, ApiWriteReceiver, ApiWriteSender};
 pub use bgp_sessions::SessionChannels;
 pub use status_writes::status_writes;
 pub(crate) use status_writes::{StatusReceiver, StatusSender};

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use self::ledger::Ledger;
 use self::status::time;
-use crate::core::api::bgp_session::BgpSessionStatus;
+use crate::core::api::bgp_session::{BgpSessionStatus, UnknownReason};
 use crate::core::decide::digest::RouteDigest;
 use crate::runtime::source::bgp_sessions::{object, object_name};
 use crate::runtime::source::status_objects::{Objects, StatusObjects, StatusObjectsSender};
@@ -32,6 +32,11 @@ const REFRESH: Duration = Duration::from_mins(10);
 /// They are also written again when the Node becomes Ready, and after this time once more: the
 /// leader, which wrote that they are unknown, may have seen it later.
 const REFRESH_AFTER_READY: Duration = Duration::from_secs(30);
+/// While the Node is not Ready, they are written again after this time and up to twice of it: each
+/// new leader writes once that they are unknown.
+const REFRESH_NOT_READY: Duration = Duration::from_mins(1);
+/// The first time after this time and up to twice of it.
+const REFRESH_AFTER_NOT_READY: Duration = Duration::from_secs(30);
 /// Limit for the last write of a process.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -172,6 +177,7 @@ impl Publisher {
             objects,
             revision: state.refresh.revision,
             last,
+            ..StatusObjects::default()
         })));
     }
 
@@ -184,7 +190,8 @@ impl Publisher {
         let objects = if leaving {
             Objects::new()
         } else {
-            state.objects(|status| _ = status.become_unknown(&now))
+            let ended = UnknownReason::AnnouncerEnded;
+            state.objects(|status| _ = status.become_unknown(ended, &now))
         };
         self.send(state, objects, true);
         self.objects.closed().await;
@@ -249,15 +256,18 @@ impl Refresh {
     /// Whether it is time. `ready` is the Node's condition.
     fn is_due(&mut self, now: Instant, ready: bool) -> bool {
         let was_ready = std::mem::replace(&mut self.ready, ready);
-        if ready && !was_ready {
-            self.due = now + REFRESH_AFTER_READY;
-        } else if now >= self.due {
-            self.due = now + REFRESH.mul_f64(1.0 + self.random.f64());
-        } else {
-            return false;
+        let jitter = 1.0 + self.random.f64();
+        let (is_due, next) = match (was_ready, ready) {
+            (false, true) => (true, REFRESH_AFTER_READY),
+            (true, false) => (false, REFRESH_AFTER_NOT_READY.mul_f64(jitter)),
+            (true, true) => (now >= self.due, REFRESH.mul_f64(jitter)),
+            (false, false) => (now >= self.due, REFRESH_NOT_READY.mul_f64(jitter)),
+        };
+        if is_due || was_ready != ready {
+            self.due = now + next;
         }
-        self.revision += 1;
-        true
+        self.revision += u64::from(is_due);
+        is_due
     }
 }
 
@@ -281,5 +291,25 @@ mod tests {
         assert!(refresh.is_due(ready + REFRESH_AFTER_READY, true));
         assert!(!refresh.is_due(ready + REFRESH_AFTER_READY + POLL, true));
         assert_eq!(refresh.revision, 3);
+    }
+
+    #[test]
+    fn objects_are_written_again_every_minute_or_two_while_the_node_is_not_ready() {
+        let start = Instant::now();
+        let mut refresh = Refresh::new(start, 1);
+        assert!(!refresh.is_due(start, false));
+        assert!(!refresh.is_due(start + REFRESH_AFTER_NOT_READY - POLL, false));
+        let first = start + REFRESH_AFTER_NOT_READY * 2;
+        assert!(refresh.is_due(first, false));
+        assert!(!refresh.is_due(first + REFRESH_NOT_READY - POLL, false));
+        let second = first + REFRESH_NOT_READY * 2;
+        assert!(refresh.is_due(second, false));
+        assert!(!refresh.is_due(second + POLL, false));
+        let ready = second + POLL * 2;
+        assert!(refresh.is_due(ready, true));
+        assert!(refresh.is_due(ready + REFRESH_AFTER_READY, true));
+        let rarely = ready + REFRESH_AFTER_READY + REFRESH - POLL;
+        assert!(!refresh.is_due(rarely, true));
+        assert_eq!(refresh.revision, 4);
     }
 }

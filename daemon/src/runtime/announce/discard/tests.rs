@@ -78,20 +78,59 @@ fn what_an_earlier_process_left_stays_until_the_first_decision_and_is_then_remov
     fake.host().rules = Family::ALL.into();
     let mut discards = discards(&fake);
     let wanted = set(&["192.0.2.0/24"]);
-    assert_eq!(discards.add(Instant::now(), &wanted), None);
+    let now = Instant::now();
+    assert_eq!(discards.add(now, &wanted), None);
     assert_eq!(fake.host().prefixes.len(), 3);
-    discards.retain(&wanted);
+    discards.retain(now, &wanted);
+    discards.remove_due(now + LINGER);
     assert_eq!(fake.host().prefixes, wanted);
     assert_eq!(fake.host().rules, [Family::V4].into());
-    discards.retain(&BTreeSet::new());
+    discards.retain(now, &BTreeSet::new());
+    discards.remove_due(now + LINGER);
     assert!(fake.host().prefixes.is_empty() && fake.host().rules.is_empty());
+}
+
+#[test]
+fn packets_are_discarded_for_some_seconds_after_the_withdrawal() {
+    let fake = Fake::default();
+    let mut discards = discards(&fake);
+    let (now, wanted) = (Instant::now(), set(&["192.0.2.0/24"]));
+    assert_eq!(discards.add(now, &wanted), None);
+    discards.retain(now, &wanted);
+    let second = Duration::from_secs(1);
+    let withdrawn = now + second;
+    discards.retain(withdrawn, &BTreeSet::new());
+    discards.remove_due(withdrawn);
+    discards.remove_due(withdrawn + LINGER - second);
+    assert_eq!(fake.host().prefixes, wanted);
+    assert_eq!(fake.host().rules, [Family::V4].into());
+    // A later decision doesn't postpone it.
+    discards.retain(withdrawn + second, &BTreeSet::new());
+    discards.remove_due(withdrawn + LINGER);
+    assert!(fake.host().prefixes.is_empty() && fake.host().rules.is_empty());
+}
+
+#[test]
+fn an_aggregate_that_is_announced_again_is_not_removed() {
+    let fake = Fake::default();
+    let mut discards = discards(&fake);
+    let (now, wanted) = (Instant::now(), set(&["192.0.2.0/24"]));
+    assert_eq!(discards.add(now, &wanted), None);
+    discards.retain(now, &wanted);
+    discards.retain(now, &BTreeSet::new());
+    assert_eq!(discards.add(now + LINGER / 2, &wanted), None);
+    discards.remove_due(now + LINGER);
+    discards.retain(now + LINGER, &wanted);
+    discards.remove_due(now + LINGER * 3);
+    assert_eq!(fake.host().prefixes, wanted);
+    assert_eq!(fake.host().rules, [Family::V4].into());
 }
 
 #[test]
 fn rules_without_a_route_are_removed_too() {
     let fake = Fake::default();
     fake.host().rules = Family::ALL.into();
-    discards(&fake).retain(&BTreeSet::new());
+    discards(&fake).retain(Instant::now(), &BTreeSet::new());
     assert!(fake.host().rules.is_empty());
 }
 
@@ -101,12 +140,13 @@ fn what_another_program_removed_is_added_again_after_the_interval() {
     let mut discards = discards(&fake);
     let (now, wanted) = (Instant::now(), set(&["192.0.2.0/24"]));
     assert_eq!(discards.add(now, &wanted), None);
-    discards.retain(&wanted);
+    discards.retain(now, &wanted);
     fake.host().prefixes.clear();
     fake.host().rules.clear();
     let requests = fake.host().requests;
     assert_eq!(discards.add(now + REFRESH_INTERVAL / 2, &wanted), None);
-    discards.retain(&wanted);
+    discards.retain(now, &wanted);
+    discards.remove_due(now + REFRESH_INTERVAL / 2);
     assert_eq!(fake.host().requests, requests, "nothing changed");
     assert_eq!(discards.add(now + REFRESH_INTERVAL, &wanted), None);
     assert_eq!(fake.host().prefixes, wanted);

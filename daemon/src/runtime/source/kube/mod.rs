@@ -17,7 +17,6 @@ mod client;
 mod cluster;
 mod daemonset;
 mod elector;
-pub(crate) mod layer2_status;
 mod leader_election;
 mod list;
 mod listing;

@@ -2,7 +2,7 @@
 //! server-side apply, without a resourceVersion. Failures are retried with the latest objects, and
 //! nothing waits for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,8 @@ use crate::runtime::source::status_objects::{StatusObjects, StatusObjectsReceive
 
 /// The field manager of all such objects.
 pub(super) const MANAGER: &str = "ferrolb";
+/// Earlier versions wrote ServiceL2Status objects as this manager.
+const FORMER_MANAGER: &str = "ferrolb-layer2";
 /// Limit for a request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay before the next attempt where the API server doesn't have the kind, and up to twice of it:
@@ -77,7 +79,9 @@ pub(crate) async fn start_metallb(
 ) -> Result<(), StartError> {
     let client = client::connect(kubeconfig).await?;
     let own = match kind {
-        MetallbStatus::ServiceBgp => Some(format!("{}={}", metallb_kinds::NODE_LABEL, label(node))),
+        MetallbStatus::ServiceBgp | MetallbStatus::ServiceL2 => {
+            Some(format!("{}={}", metallb_kinds::NODE_LABEL, label(node)))
+        }
         MetallbStatus::Speaker | MetallbStatus::Controller => None,
     };
     tokio::spawn(Writer::of_metallb(client, namespace, kind, own).run(objects));
@@ -118,6 +122,8 @@ pub(super) struct Writer {
     /// What earlier processes left behind was deleted.
     listed: bool,
     written: BTreeMap<String, Arc<Value>>,
+    /// [`StatusObjects::others`] that are deleted.
+    others: BTreeMap<String, BTreeSet<String>>,
     revision: u64,
 }
 
@@ -134,6 +140,7 @@ impl Writer {
             subresource: false,
             listed: false,
             written: BTreeMap::new(),
+            others: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -163,6 +170,7 @@ impl Writer {
             own: own.unwrap_or_default(),
             subresource: true,
             written: BTreeMap::new(),
+            others: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -215,7 +223,11 @@ impl Writer {
         }
         let mut result = Ok(());
         if !self.listed {
-            match self.delete_others(new).await {
+            let stays = |object: &DynamicObject| {
+                let name = object.metadata.name.as_deref().unwrap_or_default();
+                new.objects.contains_key(name) && !has_former_manager(object)
+            };
+            match self.delete_unless(&self.own, stays).await {
                 Ok(()) => self.listed = true,
                 // The API server would answer the same to everything.
                 Err(Failure::NotFound) => return Err(Failure::NotFound),
@@ -228,6 +240,21 @@ impl Writer {
             }
             match self.apply(name, object).await {
                 Ok(()) => _ = self.written.insert(name.clone(), object.clone()),
+                Err(failure) => result = result.and(Err(failure)),
+            }
+        }
+        self.others
+            .retain(|labels, _| new.others.contains_key(labels));
+        for (labels, names) in &new.others {
+            if self.others.get(labels) == Some(names) {
+                continue;
+            }
+            let stays = |object: &DynamicObject| {
+                let name = object.metadata.name.as_ref();
+                name.is_some_and(|name| names.contains(name))
+            };
+            match self.delete_unless(labels, stays).await {
+                Ok(()) => _ = self.others.insert(labels.clone(), names.clone()),
                 Err(failure) => result = result.and(Err(failure)),
             }
         }
@@ -255,15 +282,26 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the objects of earlier processes that are not among the new ones.
-    async fn delete_others(&self, new: &StatusObjects) -> Result<(), Failure> {
-        let own = ListParams::default().labels(&self.own);
-        for object in answer(self.api.list(&own)).await? {
-            let name = object.metadata.name.unwrap_or_default();
-            if !new.objects.contains_key(&name) {
+    /// Deletes the objects with these labels that don't stay.
+    async fn delete_unless(
+        &self,
+        labels: &str,
+        stays: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<(), Failure> {
+        let labels = ListParams::default().labels(labels);
+        for object in answer(self.api.list(&labels)).await? {
+            if !stays(&object) {
+                let name = object.metadata.name.unwrap_or_default();
                 delete(&self.api, &name).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether an earlier version wrote the object: it would go on owning fields that are removed.
+fn has_former_manager(object: &DynamicObject) -> bool {
+    let fields = object.metadata.managed_fields.as_deref();
+    let mut managers = fields.unwrap_or_default().iter();
+    managers.any(|fields| fields.manager.as_deref() == Some(FORMER_MANAGER))
 }

@@ -1,25 +1,34 @@
 //! Marks the BGPSessions of nodes that are not Ready as Unknown, on the leader: on such a node
 //! there may be no announcer that can write them.
 //!
-//! It does so once each time when a node stops being Ready. An announcer that still runs there
-//! knows better and may write again.
+//! It does so when a node stops being Ready, and as a new leader. An announcer that still runs
+//! there knows better and writes again. It may die later, so the leader repeats it from time to
+//! time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::status_objects::{Failure, MANAGER, answer, bgp_sessions};
 use crate::core::api::Kind;
-use crate::core::api::bgp_session::{BgpSessionStatus, KIND};
+use crate::core::api::bgp_session::{BgpSessionStatus, KIND, UnknownReason};
 use crate::runtime::source::bgp_sessions::NODE_LABEL;
 use crate::runtime::source::status_objects::label;
+
+/// How often the sessions of a node are listed, while its announcer writes them at the same time.
+/// One that wrote so often runs, and will write again.
+const ATTEMPTS: usize = 3;
+
+/// The sessions of a node are marked again after this time.
+const REPEAT: Duration = Duration::from_mins(10);
 
 /// The nodes that are not Ready; none if this process doesn't lead.
 type Unready = watch::Receiver<Option<Arc<BTreeSet<String>>>>;
@@ -27,18 +36,18 @@ type Unready = watch::Receiver<Option<Arc<BTreeSet<String>>>>;
 /// Runs until the sender is dropped.
 pub(super) async fn follow(client: Client, mut unready: Unready) {
     let api = Api::all_with(client, &bgp_sessions());
-    // The nodes that are done.
-    let mut done = BTreeSet::new();
+    // When the nodes were done.
+    let mut done = BTreeMap::new();
     let mut backoff = Backoff::default();
     let mut failing = false;
     loop {
         let nodes = unready.borrow_and_update().clone().unwrap_or_default();
-        done.retain(|node| nodes.contains(node));
+        done.retain(|node, _| nodes.contains(node));
         let mut failed = None;
-        for node in nodes.difference(&done.clone()) {
+        for node in due(&nodes, &done, Instant::now()) {
             match mark(&api, node).await {
                 // Without the kind there is nothing to mark.
-                Ok(()) | Err(Failure::NotFound) => _ = done.insert(node.clone()),
+                Ok(()) | Err(Failure::NotFound) => _ = done.insert(node.clone(), Instant::now()),
                 Err(failure) => {
                     failed = Some((node.clone(), failure));
                     break;
@@ -48,8 +57,12 @@ pub(super) async fn follow(client: Client, mut unready: Unready) {
         let Some((node, failure)) = failed else {
             failing = false;
             backoff.reset();
-            if unready.changed().await.is_err() {
-                return;
+            let next = done.values().min().map(|done| *done + REPEAT);
+            tokio::select! {
+                changed = unready.changed() => if changed.is_err() {
+                    return;
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
             continue;
         };
@@ -66,13 +79,38 @@ pub(super) async fn follow(client: Client, mut unready: Unready) {
     }
 }
 
-/// Marks the sessions of one node.
+/// The nodes whose sessions are to be marked now.
+fn due<'a>(
+    nodes: &'a BTreeSet<String>,
+    done: &BTreeMap<String, Instant>,
+    now: Instant,
+) -> Vec<&'a String> {
+    let is_done = |node: &str| {
+        let done = done.get(node);
+        done.is_some_and(|done| now.saturating_duration_since(*done) < REPEAT)
+    };
+    nodes.iter().filter(|node| !is_done(node)).collect()
+}
+
+/// Marks the sessions of one node. What the announcer wrote meanwhile may have been its last write:
+/// it is marked too.
 async fn mark(api: &Api<DynamicObject>, node: &str) -> Result<(), Failure> {
+    for _ in 0..ATTEMPTS {
+        if mark_listed(api, node).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Marks the sessions of one node. Returns whether none was written meanwhile.
+async fn mark_listed(api: &Api<DynamicObject>, node: &str) -> Result<bool, Failure> {
     let of_node = ListParams::default().labels(&format!("{NODE_LABEL}={}", label(node)));
     let now = Timestamp::now();
     let now = Timestamp::from_second(now.as_second())
         .unwrap_or(now)
         .to_string();
+    let mut complete = true;
     for object in answer(api.list(&of_node)).await? {
         let name = object.metadata.name.clone().unwrap_or_default();
         let Some(unknown) = unknown(object, &now) else {
@@ -80,21 +118,22 @@ async fn mark(api: &Api<DynamicObject>, node: &str) -> Result<(), Failure> {
         };
         let params = PatchParams::apply(MANAGER).force();
         match answer(api.patch(&name, &params, &Patch::Apply(unknown))).await {
-            // The announcer wrote it meanwhile, so it knows the state; or it is gone.
-            Ok(_) | Err(Failure::Conflict | Failure::NotFound) => {}
+            Ok(_) | Err(Failure::NotFound) => {}
+            Err(Failure::Conflict) => complete = false,
             Err(failure) => return Err(failure),
         }
     }
-    Ok(())
+    Ok(complete)
 }
 
-/// The object with the state Unknown, unless it has that already. Its resourceVersion makes the
-/// write fail if the announcer wrote it meanwhile.
+/// The object with the state Unknown, unless it has that already for this reason. Its
+/// resourceVersion makes the write fail if the announcer wrote it meanwhile.
 fn unknown(object: DynamicObject, now: &str) -> Option<Value> {
     let status = object.data.get("status").cloned().unwrap_or_default();
     let mut status: BgpSessionStatus = serde_json::from_value(status).ok()?;
     let metadata = object.metadata;
-    status.become_unknown(now).then(|| {
+    let changed = status.become_unknown(UnknownReason::NodeNotReady, now);
+    changed.then(|| {
         json!({
             "apiVersion": Kind::OWN_API_VERSION,
             "kind": KIND,
@@ -112,6 +151,17 @@ fn unknown(object: DynamicObject, now: &str) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sessions_of_a_node_are_marked_at_once_and_every_ten_minutes() {
+        let nodes = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        let now = Instant::now();
+        let done = BTreeMap::from([("a".to_owned(), now)]);
+        assert_eq!(due(&nodes, &done, now), ["b"]);
+        let later = now + REPEAT;
+        assert_eq!(due(&nodes, &done, later - Duration::from_secs(1)), ["b"]);
+        assert_eq!(due(&nodes, &done, later), ["a", "b"]);
+    }
 
     #[test]
     fn the_object_becomes_unknown_with_all_that_its_writer_owns_and_its_version() {
@@ -138,6 +188,10 @@ mod tests {
             (&status["bgp"], &status["bfd"], &status["since"]),
             (&json!("Unknown"), &json!("Unknown"), &json!("now"))
         );
-        assert!(unknown(parsed("Unknown"), "now").is_none());
+        assert_eq!(status["unknownReason"], "NodeNotReady");
+        let again = serde_json::from_value(unknown_object).expect("an object");
+        assert!(unknown(again, "now").is_none());
+        // Its announcer had ended before.
+        assert!(unknown(parsed("Unknown"), "now").is_some());
     }
 }
