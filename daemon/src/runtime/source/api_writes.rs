@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
-use crate::core::api::ObjectKey;
+use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::api::metallb::PoolStatus;
 use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
 
