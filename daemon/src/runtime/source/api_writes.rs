@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
-use crate::core::api::metallb::PoolStatus;
+use crate::core::allocate::object_status::ObjectStatus;
 use crate::core::api::{ObjectKey, ObjectName};
-use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
+use crate::core::model::{ConditionWrite, NodeEvent, ObjectEvent, ServiceEvent};
 
 /// Normal Events that may be pending, and as many other writes.
 const CAPACITY: usize = 256;
@@ -31,8 +31,10 @@ pub(crate) enum ApiWrite {
     NodeEvent(NodeEvent),
     /// Writes the condition of a Service that says whether some node announces it.
     Condition(ConditionWrite),
-    /// Writes the status of an IPAddressPool.
-    PoolStatus(ObjectKey, PoolStatus),
+    /// Creates an Event about a configuration object.
+    ObjectEvent(ObjectEvent),
+    /// Writes the status of a configuration object.
+    ObjectStatus(ObjectKey, ObjectStatus),
 }
 
 /// The contents of MetalLB's ServiceL2Status objects.
