@@ -1,5 +1,5 @@
-//! Which of several objects that conflict is refused: the same in every process, however long it has
-//! run.
+//! Which of several objects that conflict is refused: the same in every process, however long it
+//! has run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
-//! Writes Events, conditions, the statuses of configuration objects and the key of hellos to the API
-//! server. A failed write is not retried: nothing depends on an Event, and the control loop requests
-//! the others again.
+//! Writes Events, conditions, the statuses of configuration objects and the key of hellos to the
+//! API server. A failed write is not retried: nothing depends on an Event, and the control loop
+//! requests the others again.
 
 use std::time::Duration;
 
