@@ -24,6 +24,9 @@
 //!   not [`PoolSet::complete`], and services keep addresses that are in none of the known pools
 //!   ([`Outcome::Kept`], [`Reason::PoolUnknown`]). The exception is an address whose recorded pool
 //!   is in the set and not frozen: an operator removed it from the pool, so the service loses it.
+//! * A pool that is refused because it overlaps another one is in the set neither
+//!   ([`PoolSet::refuse`]). Its services keep their addresses in the same way, also those that are
+//!   now in the other pool.
 //! * If a request could be granted only by an unknown or frozen pool, the service keeps its
 //!   addresses.
 //!

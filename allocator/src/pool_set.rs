@@ -1,6 +1,6 @@
 //! The set of pools, which must not overlap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use thiserror::Error;
@@ -48,6 +48,8 @@ pub struct PoolSet {
     pools: BTreeMap<String, Pool>,
     /// The last address and the pool of each entry, by first address. Entries don't overlap.
     entries: BTreeMap<IpAddr, (IpAddr, String)>,
+    /// The names of pools that exist and whose definition is not in the set.
+    refused: BTreeSet<String>,
     complete: bool,
 }
 
@@ -103,6 +105,18 @@ impl PoolSet {
         }
         self.pools.insert(pool.name().to_owned(), pool);
         Ok(())
+    }
+
+    /// Notes a pool that exists, but that can't be in the set, for instance because it overlaps
+    /// another one. Its services keep their addresses, also those that a pool of the set contains.
+    /// Another pool in the set may have its name.
+    pub fn refuse(&mut self, name: &str) {
+        self.refused.insert(name.to_owned());
+    }
+
+    /// Whether a pool of this name is refused.
+    pub(crate) fn is_refused(&self, name: &str) -> bool {
+        self.refused.contains(name)
     }
 
     /// Sets whether the set is complete, see [`PoolSet::new`].

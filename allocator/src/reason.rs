@@ -359,9 +359,9 @@ pub enum Reason {
     /// The cluster IPs are of the same family.
     #[error("the service has several cluster IPs of one family: correct spec.clusterIPs")]
     ClusterIpFamilies,
-    /// The pool of the address is unknown because some pools could not be read.
+    /// The pool of the address is unknown because some pools could not be read or are refused.
     #[error(
-        "{address} is in no known pool, but some pools could not be read, so the service keeps it: \
+        "{address} is of a pool that is refused or could not be read, so the service keeps it: \
         correct the pools that `ferrolb check` reports"
     )]
     PoolUnknown {

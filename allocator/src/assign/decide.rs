@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use super::ServiceState;
-use super::retain::{Origin, Retained};
+use super::retain::{Origin, Retained, is_any_of_refused};
 use crate::claimant::Claimant;
 use crate::family::Family;
 use crate::ledger::Ledger;
@@ -228,9 +228,14 @@ impl<'a> Decision<'a> {
         }
     }
 
+    /// An address of a refused pool stays recorded for it.
     fn kept(&self, addresses: Vec<IpAddr>, reason: Reason) -> Outcome {
+        let recorded = self.previous.and_then(|state| state.pool.as_deref());
+        let recorded = recorded.unwrap_or_default();
+        let of_refused = is_any_of_refused(self.pools, recorded, &addresses);
+        let pools = (!of_refused).then(|| self.pools.names_of(&addresses));
         Outcome::Kept {
-            pool: self.pools.names_of(&addresses),
+            pool: pools.flatten(),
             addresses,
             reason,
         }

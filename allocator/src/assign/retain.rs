@@ -122,18 +122,36 @@ fn conflict_with_others(
     Some(Reason::SharingChanged { address, by, cause })
 }
 
-/// [`Reason::PoolUnknown`] if one of the addresses may be from an unknown pool. If the set is
-/// complete, or if the set has the recorded pools and they are not frozen, then an operator removed
-/// the address from its pool.
+/// [`Reason::PoolUnknown`] if one of the addresses may be from an unknown pool, or is from a
+/// refused one. If the set is complete, or if the set has the recorded pools and they are not
+/// frozen, then an operator removed the address from its pool.
 fn unknown_pool(pools: &PoolSet, previous: &ServiceState, addresses: &[IpAddr]) -> Option<Reason> {
-    let usable = |name| pools.get(name).is_some_and(|pool| !pool.options().frozen);
-    let recorded = previous.pool.as_deref();
-    if pools.complete() || recorded.is_some_and(|text| pool_names(text).all(usable)) {
+    let usable = |name| {
+        let pool = pools.get(name).filter(|pool| !pool.options().frozen);
+        pool.is_some() && !pools.is_refused(name)
+    };
+    let recorded = previous.pool.as_deref().unwrap_or_default();
+    if pools.complete() || (!recorded.is_empty() && pool_names(recorded).all(usable)) {
         return None;
     }
-    let in_none = |address: &&IpAddr| pools.containing(**address).is_none();
-    let address = *addresses.iter().find(in_none)?;
+    let is_unknown = |address: &&IpAddr| match pools.containing(**address) {
+        Some(pool) => is_of_refused(pools, recorded, pool),
+        None => true,
+    };
+    let address = *addresses.iter().find(is_unknown)?;
     Some(Reason::PoolUnknown { address })
+}
+
+/// Whether an address in `pool` is recorded for a refused pool instead.
+fn is_of_refused(pools: &PoolSet, recorded: &str, pool: &Pool) -> bool {
+    pool_names(recorded).any(|name| pools.is_refused(name))
+        && pool_names(recorded).all(|name| name != pool.name())
+}
+
+/// Whether one of the addresses is in another pool than the refused one that is recorded for it.
+pub(super) fn is_any_of_refused(pools: &PoolSet, recorded: &str, addresses: &[IpAddr]) -> bool {
+    let mut within = addresses.iter().filter_map(|a| pools.containing(*a));
+    within.any(|pool| is_of_refused(pools, recorded, pool))
 }
 
 /// Why a service can't keep an address with regard to its pool, if it can't. A frozen pool moves no

@@ -85,10 +85,8 @@ fn check_writes_are_granted(writes: &[Write]) -> Result<()> {
         let is_event = write.resource == "events" && write.verb == "create";
         let by_announcer = is_event || write.resource == "bgpsessions";
         ensure!(write.user != ANNOUNCER_USER || by_announcer, "{write:?}");
-        let granted = matches!(
-            write.resource.as_str(),
-            "services/status" | "ipaddresspools/status" | "leases" | "events"
-        );
+        let resource = write.resource.as_str();
+        let granted = resource.ends_with("/status") || matches!(resource, "leases" | "events");
         ensure!(write.user != ALLOCATOR_USER || granted, "{write:?}");
         ensure!(write.status != 403, "{write:?}");
     }

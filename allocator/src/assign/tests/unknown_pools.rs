@@ -143,3 +143,48 @@ fn an_address_kept_from_an_unknown_pool_keeps_its_recorded_pool() {
         "10.0.0.0 (AddressNotInPool)"
     );
 }
+
+#[test]
+fn services_of_a_refused_pool_keep_addresses_that_are_now_in_another_pool() {
+    let overlapping = |refused: bool| {
+        let mut pools = incomplete_set(&[("old", "10.0.0.0/24", pinned(0))]);
+        if refused {
+            pools.refuse("young");
+        }
+        pools
+    };
+    let requests = [
+        // Pool old does not accept them.
+        with_addresses("of-young", "10.0.0.1", "young"),
+        with_addresses("of-old", "10.0.0.2", "old"),
+    ];
+    let kept = "10.0.0.1 (PoolUnknown)";
+    let decided = adopt_and_allocate(overlapping(true), &requests);
+    assert_eq!(decided[0], kept);
+    assert!(decided[1].starts_with('('), "{decided:?}");
+    let decided = adopt_and_allocate(overlapping(false), &requests);
+    assert!(decided[0].starts_with('('), "the pool is gone: {decided:?}");
+
+    // It stays recorded for its pool.
+    let mut allocator = Allocator::new(overlapping(true));
+    allocator.adopt_one(&requests[0]);
+    for _ in 0..2 {
+        let outcome = allocator.step(&service("of-young"));
+        assert_eq!((summary(&outcome).as_str(), outcome.pool()), (kept, None));
+    }
+}
+
+#[test]
+fn the_services_of_a_pool_are_unaffected_by_a_refused_one_of_its_name() {
+    let mut pools = incomplete_set(&[("same", "10.0.0.0/24", options())]);
+    pools.refuse("same");
+    let requests = [
+        with_addresses("of-used", "10.0.0.1", "same"),
+        with_addresses("of-refused", "10.9.0.1", "same"),
+        service("new"),
+    ];
+    assert_eq!(
+        adopt_and_allocate(pools, &requests),
+        ["10.0.0.1", "10.9.0.1 (PoolUnknown)", "10.0.0.0"]
+    );
+}

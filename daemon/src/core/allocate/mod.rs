@@ -2,6 +2,7 @@
 //! services that a change affects are decided.
 
 mod events;
+pub(crate) mod object_status;
 pub(crate) mod pool_status;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,6 +3,29 @@
 /// Maximum number of errors that are reported for one object. A file with more is of another type.
 pub(super) const MAX_ERRORS: usize = 20;
 
+/// Why an object is refused, for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cause {
+    /// A field has a value that can't be used.
+    #[default]
+    Invalid,
+    /// Another object has the name.
+    NameInUse,
+    /// Another pool has some of the addresses.
+    Overlap,
+}
+
+impl Cause {
+    /// The reason in conditions and Events.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::Invalid => "Invalid",
+            Self::NameInUse => "NameInUse",
+            Self::Overlap => "Overlap",
+        }
+    }
+}
+
 /// An invalid field, with further errors of the same object if there are any.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}{}", more.iter().map(|error| format!("; {error}")).collect::<String>())]
@@ -11,6 +34,8 @@ pub struct FieldError {
     pub path: String,
     /// What is wrong, and what to write instead.
     pub message: String,
+    /// The kind of error, for programs.
+    pub cause: Cause,
     /// Further errors of the same object. Their own `more` is empty.
     pub more: Vec<FieldError>,
 }
@@ -21,8 +46,15 @@ impl FieldError {
         Self {
             path: path.into(),
             message: message.into(),
+            cause: Cause::Invalid,
             more: Vec::new(),
         }
+    }
+
+    /// The error with another cause.
+    #[must_use]
+    pub(crate) fn because(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 }
 

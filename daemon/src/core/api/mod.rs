@@ -6,6 +6,7 @@
 //! the fields mean.
 
 pub(crate) mod bgp_session;
+pub(crate) mod condition;
 pub(crate) mod core;
 mod decode;
 pub(crate) mod duration;
@@ -18,7 +19,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use self::core::null_as_default;
-pub(crate) use self::errors::{Errors, FieldError, Partial};
+pub(crate) use self::errors::{Cause, Errors, FieldError, Partial};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::{Config, ConfigObjects, report_unknown_field};
-use crate::core::api::{FieldError, Kind, ObjectKey, Partial, RawObject};
+use crate::core::api::{Cause, FieldError, Kind, ObjectKey, Partial, RawObject};
 
 impl ConfigObjects {
-    /// The objects of a kind in both groups, older ones first, then by name: every node gives
-    /// precedence to the same one.
+    /// The objects of a kind in both groups, older ones first, then by namespace and name, then
+    /// MetalLB's: every process gives precedence to the same one.
     pub(super) fn of_both_groups(&self, kind: Kind) -> Vec<(&ObjectKey, &RawObject)> {
         let mut objects = self.of_kind(kind);
         objects.extend(
@@ -57,15 +57,17 @@ where
     metallb.map(|spec| (spec, None))
 }
 
-/// Rejects the younger one of two objects with one name. `other` is the older one.
+/// Rejects the later one of two objects with one name. `other` is the earlier one in the order of
+/// [`ConfigObjects::of_both_groups`].
 pub(super) fn check_name(other: Option<&ObjectKey>) -> Result<(), FieldError> {
     let Some(other) = other else {
         return Ok(());
     };
-    Err(FieldError::new(
-        "metadata.name",
-        format!("is already used by {other}, which is older: rename or delete one of them"),
-    ))
+    let message = format!(
+        "is already used by {other}, which is older (or, of the same age, first by namespace and \
+         group): rename or delete one of them"
+    );
+    Err(FieldError::new("metadata.name", message).because(Cause::NameInUse))
 }
 
 /// The paths that are unknown to both types that read a value. If a type knows a field, the other

@@ -20,7 +20,7 @@ impl ConfigObjects {
                 both_groups::check_name(other.map(|other| &other.object)).map(|()| ad)
             });
             let ad = parsed.or_else(|error| {
-                config.error(key.clone(), error.to_string());
+                config.refuse(key, &error);
                 let good = &self.good_layer2_advertisements;
                 good.get(key).cloned().ok_or(())
             });

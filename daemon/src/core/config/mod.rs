@@ -45,7 +45,7 @@ use ferrolb_bgp::bfd::SessionConfig;
 
 use crate::core::api::ferrolb::FerrolbBgpAdvertisementSpec;
 use crate::core::api::metallb::{BgpAdvertisementSpec, CommunitySpec};
-use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
+use crate::core::api::{Cause, FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
 use crate::core::model::{Labels, Node};
 
 /// The kinds that say what to announce, or to whom.
@@ -80,6 +80,18 @@ pub struct Config {
     pub(crate) sources: Sources,
     /// Errors and notices about the objects.
     pub problems: Vec<Problem>,
+    /// The objects that are refused as they are, also those whose errors this process leaves to
+    /// announcers.
+    pub(crate) refused: BTreeMap<ObjectKey, Refusal>,
+}
+
+/// Why an object is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// For programs.
+    pub cause: Cause,
+    /// The message of the [`Problem`].
+    pub message: String,
 }
 
 /// An error or notice about an object.
@@ -162,8 +174,8 @@ pub(crate) struct ConfigObjects {
 }
 
 impl ConfigObjects {
-    /// For a process that only allocates: reads the addresses of BGPPeers, and of the rest only who
-    /// announces ([`Self::compile_announcers`]).
+    /// For a process that only allocates: it doesn't read the passwords of BGPPeers, and leaves
+    /// errors of what only announcers use to them ([`Self::compile_announcers`]).
     pub(crate) fn for_allocation_only() -> Self {
         Self {
             for_allocation_only: true,
@@ -203,6 +215,16 @@ impl ConfigObjects {
             (raw.api_version, raw.metadata, raw.body)
         };
         configuration(old) == configuration(new)
+    }
+
+    /// An object, unless only a ConfigMap means it.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<&RawObject> {
+        self.raw.get(key)
+    }
+
+    /// The objects of ferrolb's own kinds.
+    pub(crate) fn own(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.raw.keys().filter(|key| key.kind.is_own())
     }
 
     /// The status of an object, if it can be read.
@@ -275,6 +297,11 @@ impl ConfigObjects {
         self.unreadable.contains_key(&kind)
     }
 
+    /// Whether the kind is refused in one of the groups.
+    fn is_any_unreadable(&self, kind: Kind) -> bool {
+        kind.groups().any(|kind| self.is_unreadable(kind))
+    }
+
     /// Whether the process only allocates.
     pub(crate) const fn are_for_allocation_only(&self) -> bool {
         self.for_allocation_only
@@ -304,17 +331,18 @@ impl ConfigObjects {
         };
         config.says_announcements = self.objects().any(|(key, _)| of_announcements(key.kind));
         self.report_unreadable(&mut config);
-        let aliases = self.compile_aliases(&mut config);
+        let for_announcers = !self.for_allocation_only;
+        let aliases = for_announcers.then(|| self.compile_aliases(&mut config));
         self.compile_pools(context, &mut config);
         let are_known = !self.unreadable.contains_key(&Kind::ConfigMap) && additions.are_complete;
         let are_complete = config.pools.complete() && are_known;
         config.pools.set_complete(are_complete);
-        if self.for_allocation_only {
-            self.compile_announcers(&mut config);
-        } else {
+        if let Some(aliases) = aliases {
             self.compile_peers(&mut config);
             self.compile_advertisements(&aliases, &mut config);
             config.aliases = aliases;
+        } else {
+            self.compile_announcers(&mut config);
         }
         self.compile_layer2_advertisements(&mut config);
         self.report_unknown_names(&mut config);
@@ -327,18 +355,23 @@ impl ConfigObjects {
     }
 
     /// Compiles who announces, for a process that only allocates: its leader reports services that
-    /// too few nodes announce, or none. Announcers report the errors.
+    /// too few nodes announce, or none, and writes into the status of objects that they are
+    /// refused. Announcers report the errors.
     fn compile_announcers(&mut self, config: &mut Config) {
         let problems = std::mem::take(&mut config.problems);
-        self.compile_advertisements(&Aliases::new(), config);
+        let aliases = self.compile_aliases(config);
+        self.compile_advertisements(&aliases, config);
         self.compile_peers(config);
         config.problems = problems;
     }
 
     fn report_unreadable(&self, config: &mut Config) {
         // One of two equivalent kinds is enough. If both are missing, one report is enough.
-        // A process that only allocates needs neither BGPPeers nor BGPAdvertisements.
-        let of_announcers = |kind| matches!(kind, Kind::BgpPeer | Kind::BgpAdvertisement);
+        // A process that only allocates needs nothing that is about BGP.
+        let of_announcers = |kind| {
+            use Kind::{BgpAdvertisement, BgpPeer, Community};
+            matches!(kind, BgpPeer | BgpAdvertisement | Community)
+        };
         let dispensable =
             |kind: Kind| is_dispensable(kind) || (self.for_allocation_only && of_announcers(kind));
         let neither = |kind: &Kind| {
@@ -396,17 +429,18 @@ impl ConfigObjects {
             let parsed = spec::<CommunitySpec>(raw, key, config).check(|spec| {
                 let aliases = advertisement::parse_aliases(&spec)?;
                 match aliases.keys().find(|name| all.contains_key(*name)) {
-                    Some(name) => Err(FieldError::new(
-                        "spec.communities",
-                        format!(
+                    Some(name) => {
+                        let message = format!(
                             "{name:?} is defined by another Community object as well: remove one"
-                        ),
-                    )),
+                        );
+                        let error = FieldError::new("spec.communities", message);
+                        Err(error.because(Cause::NameInUse))
+                    }
                     None => Ok(aliases),
                 }
             });
             let aliases = parsed.or_else(|error| {
-                config.error(key.clone(), error.to_string());
+                config.refuse(key, &error);
                 self.good_aliases.get(key).cloned().ok_or(())
             });
             if let Ok(aliases) = aliases {
@@ -428,8 +462,8 @@ impl ConfigObjects {
                 raw, key, config,
             );
             let parsed = parsed.check(|(mut spec, ferrolb)| {
-                if self.for_allocation_only {
-                    // It doesn't read the Communities, and needs no attributes.
+                if self.for_allocation_only && self.is_any_unreadable(Kind::Community) {
+                    // It needs no attributes.
                     spec.communities.clear();
                 }
                 let other = config.advertisements.get(&key.name.name);
@@ -443,7 +477,7 @@ impl ConfigObjects {
                 Ok(advertisement)
             });
             let advertisement = parsed.or_else(|error| {
-                config.error(key.clone(), error.to_string());
+                config.refuse(key, &error);
                 self.good_advertisements.get(key).cloned().ok_or(())
             });
             if let Ok(advertisement) = advertisement {
@@ -526,6 +560,20 @@ const fn is_dispensable(kind: Kind) -> bool {
 }
 
 impl Config {
+    /// Reports an object that is refused as it is.
+    fn refuse(&mut self, object: &ObjectKey, error: &FieldError) {
+        self.refuse_with(object, error.cause, error.to_string());
+    }
+
+    fn refuse_with(&mut self, object: &ObjectKey, cause: Cause, message: String) {
+        let refusal = Refusal {
+            cause,
+            message: message.clone(),
+        };
+        self.refused.insert(object.clone(), refusal);
+        self.error(object.clone(), message);
+    }
+
     fn error(&mut self, object: ObjectKey, message: String) {
         self.problems.push(Problem {
             object,

@@ -27,7 +27,7 @@ impl ConfigObjects {
                 both_groups::check_name(other).map(|()| peer)
             });
             let peer = parsed.or_else(|error| {
-                config.error(key.clone(), error.to_string());
+                config.refuse(key, &error);
                 self.good_peers.get(key).cloned().ok_or(())
             });
             if let Ok(peer) = peer {
@@ -70,6 +70,7 @@ impl ConfigObjects {
         profiles: &Profiles,
     ) -> Result<(Peer, Vec<String>), FieldError> {
         let namespace = &key.name.namespace;
+        let may_be_unread = self.for_allocation_only && self.is_any_unreadable(Kind::BfdProfile);
         let mut absent = None;
         let mut peer = peer::parse(
             PeerResource {
@@ -90,7 +91,7 @@ impl ConfigObjects {
                 self.password(namespace, name).map(Some)
             },
             |name| match bfd_profile(profiles, namespace, name) {
-                Err(_) if self.for_allocation_only => Ok(SessionConfig::default()),
+                Err(_) if may_be_unread => Ok(SessionConfig::default()),
                 found => found,
             },
         )?;
@@ -129,7 +130,7 @@ impl ConfigObjects {
                     Some(profile)
                 }
                 Err(error) => {
-                    config.error(key.clone(), error.to_string());
+                    config.refuse(key, &error);
                     self.good_bfd_profiles.get(key).copied()
                 }
             };

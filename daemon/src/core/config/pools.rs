@@ -1,14 +1,20 @@
 //! Compiles the IPAddressPools of both API groups.
+//!
+//! Of two pools that overlap or have one name, the older one is used. This is decided from what the
+//! objects say now, so that every process decides the same, however long it has run. Only then, the
+//! last good values of refused pools are used, frozen, in so far as they overlap no pool that is
+//! used. A refused pool without such a value keeps the addresses of its services, too
+//! ([`PoolSet::refuse`](ferrolb_allocator::PoolSet::refuse)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use ferrolb_allocator::Pool;
+use ferrolb_allocator::{Exclusion, Pool};
 
 use super::pool::{PoolDetails, PoolResource};
 use super::{CompileContext, Config, ConfigObjects, both_groups, pool};
 use crate::core::api::ferrolb::FerrolbIpAddressPoolSpec;
 use crate::core::api::metallb::IpAddressPoolSpec;
-use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, Partial, RawObject};
+use crate::core::api::{Cause, FieldError, Kind, ObjectKey, ObjectName, RawObject};
 
 /// The fields of MetalLB's IPAddressPool, and the additional ones of ferrolb's.
 pub(super) type PoolSpec = (IpAddressPoolSpec, Option<FerrolbIpAddressPoolSpec>);
@@ -19,53 +25,42 @@ const NO_POOL: &str = "there is none, and the API server knows the kind of one A
 
 impl ConfigObjects {
     pub(super) fn compile_pools(&mut self, context: CompileContext<'_>, config: &mut Config) {
-        let exclusions = self.exclusions(context);
+        let compiler = Compiler {
+            exclusions: self.exclusions(context),
+            context,
+        };
         let mut good = BTreeMap::new();
-        for (key, raw, parsed) in self.pools_in_order(config) {
-            let name = &key.name.name;
-            let labels = &raw.metadata.labels;
-            let parse = |spec: PoolSpec, frozen: bool| {
-                let resource = PoolResource {
-                    object: key,
-                    labels,
-                    spec: &spec.0,
-                    ferrolb: spec.1.as_ref(),
-                };
-                pool::parse(resource, frozen, context.namespaces)
-                    .map(|(pool, details)| (spec, pool, details))
-            };
-            let mut insert = |(spec, pool, details): (PoolSpec, Pool, PoolDetails)| {
-                let other = config.pool_details.get(name).map(|other| &other.object);
-                both_groups::check_name(other)?;
-                let pool = pool.excluding(&exclusions);
-                config
-                    .pools
-                    .insert(pool.clone())
-                    .map_err(|error| FieldError::new("spec.addresses", error.to_string()))?;
-                for notice in pool::host_bits(&spec.0) {
-                    config.notice(key.clone(), notice);
-                }
-                config.report_excluded(key, &pool, context.foreign_services);
-                config.pool_details.insert(name.clone(), details);
-                good.insert(key.clone(), spec);
-                Ok(())
-            };
-            let unreadable = self.unreadable.contains_key(&key.kind);
-            let parsed = parsed.check(|spec| parse(spec, unreadable));
-            let Err(error) = parsed.and_then(&mut insert) else {
-                continue;
-            };
-            // Use its last good value, frozen.
-            let last_good = self.good_pools.get(key).cloned();
-            if last_good.is_none_or(|spec| parse(spec, true).and_then(&mut insert).is_err()) {
-                config.unreadable_pools.insert(name.clone(), labels.clone());
+        let mut refused = Vec::new();
+        for (key, raw) in self.of_both_groups(Kind::IpAddressPool) {
+            let frozen = self.unreadable.contains_key(&key.kind);
+            let parsed = both_groups::spec(raw, key, config)
+                .check(|spec| compiler.parse(key, raw, spec, frozen));
+            match parsed.and_then(|parsed| compiler.insert(parsed, config)) {
+                Ok(spec) => _ = good.insert(key.clone(), spec),
+                Err(error) => refused.push((key, raw, error)),
             }
-            config.error(
-                key.clone(),
-                format!("{error} (its services keep their addresses)"),
-            );
+        }
+        for (key, raw, error) in refused {
+            let last_good = self.good_pools.get(key).cloned();
+            let used = last_good.clone().and_then(|spec| {
+                let parsed = compiler.parse(key, raw, spec, true).ok()?;
+                compiler.insert(parsed, config).ok()
+            });
+            good.extend(last_good.map(|spec| (key.clone(), spec)));
+            if used.is_none() {
+                let (name, labels) = (&key.name.name, &raw.metadata.labels);
+                config.unreadable_pools.insert(name.clone(), labels.clone());
+                config.pools.refuse(name);
+            }
+            let message = format!("{error} (its services keep their addresses)");
+            config.refuse_with(key, error.cause, message);
         }
         self.good_pools = good;
+        self.check_all_known(config);
+    }
+
+    /// Whether the pools are all that exist.
+    fn check_all_known(&self, config: &mut Config) {
         let all_known = self.knows_all(Kind::IpAddressPool);
         let groups = || Kind::IpAddressPool.groups();
         let is_readable = |kind| !self.unreadable.contains_key(&kind) && !self.is_absent(kind);
@@ -78,28 +73,51 @@ impl ConfigObjects {
             .pools
             .set_complete(all_known && config.unreadable_pools.is_empty());
     }
+}
 
-    /// The pools, older ones first. Unchanged pools come before the others, so that an edit of one
-    /// pool doesn't displace another one. Pools with the name of an unchanged one do too: which of
-    /// them is used depends on their age only.
-    fn pools_in_order(
+/// What all pools are compiled with.
+struct Compiler<'a> {
+    exclusions: Vec<Exclusion>,
+    context: CompileContext<'a>,
+}
+
+/// A valid pool, with what it was read from.
+type Parsed = (PoolSpec, Pool, PoolDetails);
+
+impl Compiler<'_> {
+    fn parse(
         &self,
-        config: &mut Config,
-    ) -> Vec<(&ObjectKey, &RawObject, Partial<PoolSpec>)> {
-        let mut objects: Vec<_> = self
-            .of_both_groups(Kind::IpAddressPool)
-            .into_iter()
-            .map(|(key, raw)| (key, raw, both_groups::spec(raw, key, config)))
-            .collect();
-        let unchanged: BTreeSet<&str> = objects
-            .iter()
-            .filter(|(key, _, spec)| {
-                let running = self.good_pools.get(key);
-                running.is_some() && running == spec.complete()
-            })
-            .map(|(key, ..)| key.name.name.as_str())
-            .collect();
-        objects.sort_by_key(|(key, ..)| !unchanged.contains(key.name.name.as_str()));
-        objects
+        key: &ObjectKey,
+        raw: &RawObject,
+        spec: PoolSpec,
+        frozen: bool,
+    ) -> Result<Parsed, FieldError> {
+        let resource = PoolResource {
+            object: key,
+            labels: &raw.metadata.labels,
+            spec: &spec.0,
+            ferrolb: spec.1.as_ref(),
+        };
+        let (pool, details) = pool::parse(resource, frozen, self.context.namespaces)?;
+        Ok((spec, pool, details))
+    }
+
+    /// Adds a pool that conflicts with none of those before it. Returns what it was read from.
+    fn insert(&self, parsed: Parsed, config: &mut Config) -> Result<PoolSpec, FieldError> {
+        let (spec, pool, details) = parsed;
+        let key = details.object.clone();
+        let name = &key.name.name;
+        let other = config.pool_details.get(name).map(|other| &other.object);
+        both_groups::check_name(other)?;
+        let pool = pool.excluding(&self.exclusions);
+        config.pools.insert(pool.clone()).map_err(|error| {
+            FieldError::new("spec.addresses", error.to_string()).because(Cause::Overlap)
+        })?;
+        for notice in pool::host_bits(&spec.0) {
+            config.notice(key.clone(), notice);
+        }
+        config.report_excluded(&key, &pool, self.context.foreign_services);
+        config.pool_details.insert(name.clone(), details);
+        Ok(spec)
     }
 }

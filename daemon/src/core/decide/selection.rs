@@ -120,9 +120,14 @@ fn select<'a>(
 fn addresses_by_pool(config: &Config, service: &Service) -> Vec<(Option<String>, Vec<IpAddr>)> {
     let mut by_pool: Vec<(Option<String>, Vec<IpAddr>)> = Vec::new();
     for (position, address) in service.addresses().iter().enumerate() {
+        let unknown = recorded_pool(service, position);
+        let unknown = unknown.filter(|name| config.pools.get(name).is_none());
+        let is_refused = unknown.is_some_and(|name| config.unreadable_pools.contains_key(name));
         let pool = match config.pools.containing(*address) {
+            // Its own pool is refused because it overlaps this one.
+            Some(_) if is_refused => unknown,
             Some(pool) => Some(pool.name()),
-            None => unreadable_pool(config, service, position),
+            None => unknown.filter(|_| !config.pools.complete()),
         };
         let known = by_pool
             .iter_mut()
@@ -135,17 +140,16 @@ fn addresses_by_pool(config: &Config, service: &Service) -> Vec<(Option<String>,
     by_pool
 }
 
-/// The pool that the service's annotation names for an address, if that pool is unreadable.
-fn unreadable_pool<'a>(config: &Config, service: &'a Service, position: usize) -> Option<&'a str> {
+/// The pool that the service's annotation names for an address.
+fn recorded_pool(service: &Service, position: usize) -> Option<&str> {
     let text = service.request.current_pool.as_deref()?;
     let mut names = pool_names(text);
     let first = names.next()?;
     // A single name is that of the pool of all addresses.
-    let name = match position {
+    Some(match position {
         0 => first,
         position => names.nth(position - 1).unwrap_or(first),
-    };
-    (config.pools.get(name).is_none() && !config.pools.complete()).then_some(name)
+    })
 }
 
 fn check_no_conflict(index: &Index, service: &Service) -> Result<(), (Reason, Detail)> {

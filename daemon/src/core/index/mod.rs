@@ -23,6 +23,7 @@ pub use self::dirty::Dirty;
 pub(crate) use self::dirty::Released;
 use self::node_peers::{LocalPeers, NodePeers};
 use self::update::owned;
+use crate::core::api::condition::{Condition, Conditions};
 use crate::core::api::core::ServiceCidrSpec;
 use crate::core::api::{FieldError, Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::excluded::{ForeignServices, ServiceCidrs};
@@ -92,10 +93,12 @@ pub struct Endpoints {
 }
 
 impl Index {
-    /// For a process that reads objects of these kinds. A process that can't read what BGPPeers
-    /// refer to reads only their addresses.
+    /// For a process that reads objects of these kinds. Every process that announces by BGP reads
+    /// BGPPeers and, from its start, EndpointSlices. Another one doesn't read the passwords of
+    /// BGPPeers.
     pub fn for_kinds(kinds: &[Kind]) -> Self {
-        if kinds.contains(&Kind::BfdProfile) {
+        let announces = [Kind::BgpPeer, Kind::EndpointSlice];
+        if announces.iter().all(|kind| kinds.contains(kind)) {
             return Self::default();
         }
         Self {
@@ -236,6 +239,21 @@ impl Index {
             nodes: BTreeSet::from([node.to_owned()]),
             ..Dirty::default()
         }
+    }
+
+    /// A configuration object, unless only MetalLB's ConfigMap means it.
+    pub(crate) fn configuration_object(&self, key: &ObjectKey) -> Option<&RawObject> {
+        self.objects.get(key)
+    }
+
+    /// The objects of ferrolb's own kinds.
+    pub(crate) fn own_objects(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.objects.own()
+    }
+
+    /// The condition that says whether an object of ferrolb's own kinds is used.
+    pub(crate) fn accepted_condition(&self, key: &ObjectKey) -> Option<Condition> {
+        self.objects.status::<Conditions>(key)?.accepted()
     }
 
     /// The status of an IPAddressPool, if it has all fields.

@@ -40,8 +40,8 @@ impl Index {
             .collect()
     }
 
-    /// Those that a process which only allocates leaves to announcers: it knows neither the Secrets
-    /// nor the Communities.
+    /// Those that a process which only allocates leaves to announcers: it doesn't know the
+    /// Secrets.
     fn problems_of_announcers(&self) -> Vec<Problem> {
         if self.objects.are_for_allocation_only() {
             return Vec::new();

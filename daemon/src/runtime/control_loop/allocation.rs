@@ -1,4 +1,4 @@
-//! What the leading allocator writes: addresses, and the statuses of pools.
+//! What the leading allocator writes: addresses, and the statuses of configuration objects.
 
 use tokio::time::Instant;
 
@@ -46,16 +46,20 @@ impl Running {
         effect
     }
 
-    /// Writes the statuses of pools as the leader, at most once per tick: many services may get
-    /// addresses meanwhile.
-    pub(super) fn write_pool_statuses(&mut self, source: &Source) {
-        if !self.pool_statuses_due || !self.leading {
+    /// Writes the statuses of pools and of refused objects as the leader, at most once per tick:
+    /// many services may get addresses meanwhile.
+    pub(super) fn write_object_statuses(&mut self, source: &Source) {
+        if !self.object_statuses_due || !self.leading {
             return;
         }
         let now = Instant::now().into_std();
-        for (pool, status) in self.pool_statuses.due(now, &self.index) {
-            source.writes.send(ApiWrite::PoolStatus(pool, status));
+        let due = self.object_statuses.due(now, &self.index);
+        for (object, status) in due.statuses {
+            source.writes.send(ApiWrite::ObjectStatus(object, status));
         }
-        self.pool_statuses_due = !self.pool_statuses.is_empty();
+        for event in due.events {
+            source.writes.send(ApiWrite::ObjectEvent(event));
+        }
+        self.object_statuses_due = !self.object_statuses.is_complete();
     }
 }

@@ -20,7 +20,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::core::allocate::Allocation;
-use crate::core::allocate::pool_status::{PoolStatuses, in_use};
+use crate::core::allocate::object_status::ObjectStatuses;
+use crate::core::allocate::pool_status::in_use;
 use crate::core::api::Kind;
 use crate::core::config::{Problem, Severity};
 use crate::core::decide::Reason;
@@ -122,9 +123,9 @@ struct Running {
     updates: u64,
     /// Whether this process's Node exists, as last logged.
     node_known: bool,
-    pool_statuses: PoolStatuses,
-    /// Whether the statuses of pools may have changed, or differ from what was written.
-    pool_statuses_due: bool,
+    object_statuses: ObjectStatuses,
+    /// Whether they may have changed, or differ from what was written.
+    object_statuses_due: bool,
     /// When the key that authenticates hellos was last requested, while there is none.
     key_requested: Option<Instant>,
     /// Why nothing is announced yet, as last reported.
@@ -174,7 +175,7 @@ impl ControlLoop {
                 }
                 _ = tick.tick() => {
                     running.tick(source).await;
-                    running.write_pool_statuses(source);
+                    running.write_object_statuses(source);
                     running.write_due_floor_events(source);
                     running.report_unannounced(source);
                     if running.key_requested.is_some() {
@@ -260,8 +261,8 @@ impl Running {
             source_errors: Vec::new(),
             updates: 0,
             node_known: true,
-            pool_statuses: PoolStatuses::default(),
-            pool_statuses_due: false,
+            object_statuses: ObjectStatuses::default(),
+            object_statuses_due: false,
             key_requested: None,
             delayed: None,
             floors: Floors::default(),
@@ -312,7 +313,7 @@ impl Running {
                 self.leading = leading;
                 self.unpublished = true;
                 self.allocation.reset();
-                self.pool_statuses = PoolStatuses::default();
+                self.object_statuses = ObjectStatuses::default();
                 self.floors = Floors::default();
                 self.unannounced = Unannounced::default();
                 // A new leader decides everything again.
@@ -357,7 +358,7 @@ impl Running {
         // Addresses first: the status that the write results in decides what is announced.
         if self.control.allocate && self.leading {
             effect |= self.allocate(source, &dirty);
-            self.pool_statuses_due = true;
+            self.object_statuses_due = true;
             self.read_endpoints(source);
             self.check_floors(source, &dirty);
             self.check_unannounced(&dirty);

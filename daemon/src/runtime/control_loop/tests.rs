@@ -101,7 +101,7 @@ async fn write_of(objects: Vec<RawObject>) -> Option<ApiWrite> {
     drop(leader.source);
     loop {
         match leader.writes.recv().await {
-            Some(ApiWrite::PoolStatus(..) | ApiWrite::Event(_)) => {}
+            Some(ApiWrite::ObjectStatus(..) | ApiWrite::Event(_)) => {}
             write => return write,
         }
     }
@@ -114,7 +114,7 @@ async fn the_leader_writes_the_status_of_pools() {
     let written = async {
         loop {
             match leader.writes.recv().await {
-                Some(ApiWrite::PoolStatus(pool, status)) => return (pool, status),
+                Some(ApiWrite::ObjectStatus(pool, status)) => return (pool, status),
                 Some(ApiWrite::Event(_)) => {}
                 write => panic!("{write:?}"),
             }
@@ -125,7 +125,8 @@ async fn the_leader_writes_the_status_of_pools() {
         written = written => written,
     };
     assert_eq!(pool.to_string(), "IPAddressPool metallb-system/pool");
-    assert_eq!(status.assigned_ipv4 + status.available_ipv4, 256);
+    let counts = status.counts.expect("counts");
+    assert_eq!(counts.assigned_ipv4 + counts.available_ipv4, 256);
 }
 
 /// The leader of a cluster with a Service that no node announces.
@@ -179,7 +180,7 @@ async fn the_leader_writes_once_that_no_node_announces_a_service() {
                     warned = Some(event.service);
                 }
                 Some(ApiWrite::Condition(write)) => return (write, warned),
-                Some(ApiWrite::PoolStatus(..) | ApiWrite::Event(_)) => {}
+                Some(ApiWrite::ObjectStatus(..) | ApiWrite::Event(_)) => {}
                 write => panic!("{write:?}"),
             }
         }

@@ -3,7 +3,7 @@
 //! thousands of Services each has its own. Another write that doesn't fit into the channel is lost;
 //! the log says how many were.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
+use crate::core::allocate::object_status::ObjectStatus;
 use crate::core::api::{ObjectKey, ObjectName};
-use crate::core::api::metallb::PoolStatus;
-use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
+use crate::core::model::{ConditionWrite, NodeEvent, ObjectEvent, ServiceEvent};
 
 /// Normal Events that may be pending, and as many writes that are no Events about Services.
 const CAPACITY: usize = 256;
@@ -36,8 +36,10 @@ pub(crate) enum ApiWrite {
     NodeEvent(NodeEvent),
     /// Writes the condition of a Service that says whether some node announces it.
     Condition(ConditionWrite),
-    /// Writes the status of an IPAddressPool.
-    PoolStatus(ObjectKey, PoolStatus),
+    /// Creates an Event about a configuration object.
+    ObjectEvent(ObjectEvent),
+    /// Writes the status of a configuration object.
+    ObjectStatus(ObjectKey, ObjectStatus),
 }
 
 /// Creates the channel.

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::{Definition, require, schema};
 use crate::core::api::Kind;
+use crate::core::api::condition::ACCEPTED;
 use crate::core::api::metallb::{
     BfdProfileSpec, BgpAdvertisementSpec, BgpPeerSpec, IpAddressPoolSpec, L2AdvertisementSpec,
+    PoolStatus,
 };
 
 /// The CRDs.
@@ -16,6 +18,7 @@ pub(super) fn crds() -> [Value; 6] {
     require(&mut pool, "", &["addresses"]);
     let pool = Definition {
         spec: Some(pool),
+        status: Some(schema::<PoolStatus>(&[])),
         ..super::pool()
     };
     let mut peer = schema::<BgpPeerSpec>(&super::peer_defaults());
@@ -70,7 +73,11 @@ fn crd(definition: Definition, versions: &[&str]) -> Value {
         names.remove("shortNames");
         names.remove("categories");
     }
-    let own = crd["spec"]["versions"][0].take();
+    let mut own = crd["spec"]["versions"][0].take();
+    if let Some(columns) = own["additionalPrinterColumns"].as_array_mut() {
+        // MetalLB's kinds have no conditions.
+        columns.retain(|column| column["name"] != ACCEPTED);
+    }
     let versions = versions.iter().enumerate().map(|(place, version)| {
         let mut of_version = own.clone();
         of_version["name"] = json!(version);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::peer::BGP_PORT;
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::{self, BgpSessionStatus};
+use crate::core::api::condition::{ACCEPTED, Conditions};
 use crate::core::api::ferrolb::{
     FerrolbBgpAdvertisementSpec, FerrolbBgpPeerSpec, FerrolbIpAddressPoolSpec,
     FerrolbL2AdvertisementSpec,
@@ -77,6 +78,19 @@ struct Layer2Spec {
     shared: L2AdvertisementSpec,
     #[serde(flatten)]
     ferrolb: FerrolbL2AdvertisementSpec,
+}
+
+/// What ferrolb writes about the pool.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "only its schema is used: objects are read part by part"
+)]
+struct OwnPoolStatus {
+    #[serde(flatten)]
+    counts: PoolStatus,
+    #[serde(flatten)]
+    conditions: Conditions,
 }
 
 /// A kind of ferrolb's own.
@@ -162,6 +176,26 @@ fn wide(mut column: Value) -> Value {
     column
 }
 
+/// The column of the condition. It is empty for an object that was never refused.
+fn accepted_column() -> Value {
+    let path = format!(".status.conditions[?(@.type=='{ACCEPTED}')].status");
+    json!({ "name": ACCEPTED, "jsonPath": path, "type": "string" })
+}
+
+/// The status of an own pool. One that is refused has no counts.
+fn pool_status() -> Schema {
+    let mut status = schema::<OwnPoolStatus>(&[]);
+    status.remove("required");
+    with_conditions(status)
+}
+
+/// A status with conditions, whose fields are all required.
+fn with_conditions(mut status: Schema) -> Schema {
+    let fields = ["type", "status", "reason", "message", "lastTransitionTime"];
+    require(&mut status, "/properties/conditions/items", &fields);
+    status
+}
+
 /// Makes fields required. Most types accept missing fields, because their errors explain the remedy
 /// better than the API server's.
 fn require(schema: &mut Schema, pointer: &str, fields: &[&str]) {
@@ -200,7 +234,7 @@ fn pool() -> Definition {
         short: "lbpool",
         spec: Some(spec),
         spec_required: true,
-        status: Some(schema::<PoolStatus>(&[])),
+        status: Some(pool_status()),
         columns: vec![
             column("Auto Assign", "autoAssign", "boolean"),
             column("Avoid Buggy IPs", "avoidBuggyIPs", "boolean"),
@@ -209,6 +243,7 @@ fn pool() -> Definition {
             status_column("Free IPv4", "availableIPv4"),
             status_column("Assigned IPv6", "assignedIPv6"),
             status_column("Free IPv6", "availableIPv6"),
+            accepted_column(),
         ],
     }
 }
@@ -224,7 +259,7 @@ fn peer() -> Definition {
         short: "lbpeer",
         spec: Some(spec),
         spec_required: true,
-        status: None,
+        status: Some(with_conditions(schema::<Conditions>(&[]))),
         columns: vec![
             column("Address", "peerAddress", "string"),
             column("Network", "peerNetwork", "string"),
@@ -232,6 +267,7 @@ fn peer() -> Definition {
             column("ASN", "peerASN", "integer"),
             column("BFD Profile", "bfdProfile", "string"),
             column("Multi Hops", "ebgpMultiHop", "boolean"),
+            accepted_column(),
         ],
     }
 }
@@ -244,12 +280,13 @@ fn bfd_profile() -> Definition {
         short: "lbbfd",
         spec: Some(schema::<BfdProfileSpec>(&bfd_defaults())),
         spec_required: false,
-        status: None,
+        status: Some(with_conditions(schema::<Conditions>(&[]))),
         columns: vec![
             column("Passive Mode", "passiveMode", "boolean"),
             column("Transmit Interval", "transmitInterval", "integer"),
             column("Receive Interval", "receiveInterval", "integer"),
             column("Multiplier", "detectMultiplier", "integer"),
+            accepted_column(),
         ],
     }
 }
@@ -264,7 +301,7 @@ fn advertisement() -> Definition {
         short: "lbbgp",
         spec: Some(spec),
         spec_required: false,
-        status: None,
+        status: Some(with_conditions(schema::<Conditions>(&[]))),
         columns: vec![
             column("IPAddressPools", "ipAddressPools", "string"),
             column(
@@ -274,6 +311,7 @@ fn advertisement() -> Definition {
             ),
             column("Peers", "peers", "string"),
             wide(column("Node Selectors", "nodeSelectors", "string")),
+            accepted_column(),
         ],
     }
 }
@@ -290,7 +328,7 @@ fn layer2_advertisement() -> Definition {
         short: "lbl2",
         spec: Some(spec),
         spec_required: false,
-        status: None,
+        status: Some(with_conditions(schema::<Conditions>(&[]))),
         columns: vec![
             column("IPAddressPools", "ipAddressPools", "string"),
             column(
@@ -300,6 +338,7 @@ fn layer2_advertisement() -> Definition {
             ),
             column("Interfaces", "interfaces", "string"),
             wide(column("Node Selectors", "nodeSelectors", "string")),
+            accepted_column(),
         ],
     }
 }
@@ -319,8 +358,11 @@ fn community() -> Definition {
         short: "lbcommunity",
         spec: Some(spec),
         spec_required: true,
-        status: None,
-        columns: vec![column("Communities", "communities", "string")],
+        status: Some(with_conditions(schema::<Conditions>(&[]))),
+        columns: vec![
+            column("Communities", "communities", "string"),
+            accepted_column(),
+        ],
     }
 }
 

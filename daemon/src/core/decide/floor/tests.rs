@@ -35,7 +35,7 @@ fn endpoints(index: &mut Index, nodes: &[&str]) -> Dirty {
 }
 
 /// Three nodes with a peer, and a Local service whose endpoints are on two of them. As an allocator
-/// reads them: without the Secret of the peer, its BFDProfile and the Community.
+/// reads them: without the Secret of the peer.
 fn cluster() -> Index {
     let mut index = Index::for_kinds(&[Kind::Service]);
     for node in ["a", "b", "c"] {
@@ -47,7 +47,10 @@ fn cluster() -> Index {
         "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1",
         "passwordSecret": { "name": "tor" }, "bfdProfile": "fast",
     } });
+    apply(&mut index, Kind::BfdProfile, "fast", json!({}));
     apply(&mut index, Kind::BgpPeer, "tor", peer);
+    let names = json!({ "communities": [{ "name": "web-tier", "value": "64512:1" }] });
+    apply(&mut index, Kind::Community, "names", json!({ "spec": names }));
     let named = json!({ "spec": { "communities": ["web-tier"] } });
     apply(&mut index, Kind::BgpAdvertisement, "named", named);
     let service = json!({

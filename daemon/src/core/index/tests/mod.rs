@@ -10,6 +10,7 @@ mod nodes;
 mod other_ipam;
 mod own_kinds;
 mod problems;
+mod refused;
 mod sharing;
 mod source_networks;
 mod specs;

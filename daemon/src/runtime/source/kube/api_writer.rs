@@ -1,6 +1,6 @@
-//! Writes Events, conditions, the statuses of pools and the key of hellos to the API server. A
-//! failed write is not retried: nothing depends on an Event, and the control loop requests the
-//! others again.
+//! Writes Events, conditions, the statuses of configuration objects and the key of hellos to the
+//! API server. A failed write is not retried: nothing depends on an Event, and the control loop
+//! requests the others again.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::object::{Object, resource};
+use super::object::{Object, plural, resource};
 use super::watch::chain;
-use crate::core::api::metallb::PoolStatus;
+use crate::core::allocate::object_status::ObjectStatus;
 use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::config::hello_secrets::{KEY, OWN};
 use crate::core::hash::fnv1a;
 use crate::core::model::{
-    ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite, NodeEvent, ServiceEvent,
+    ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite, NodeEvent, ObjectEvent, ServiceEvent,
 };
 use crate::runtime::source::{ApiWrite, ApiWriteReceiver};
 
@@ -57,7 +57,7 @@ impl ApiWriter {
         while let Some(write) = writes.recv().await {
             let written = match write {
                 ApiWrite::CreateHelloKey => self.create_key().await,
-                ApiWrite::PoolStatus(pool, status) => self.write_status(&pool, status).await,
+                ApiWrite::ObjectStatus(object, status) => self.write_status(&object, &status).await,
                 ApiWrite::Condition(write) => self.write_condition(&write).await,
                 ApiWrite::Event(event) => {
                     sleep_until(next_event).await;
@@ -66,6 +66,12 @@ impl ApiWriter {
                 }
                 ApiWrite::NodeEvent(event) => {
                     let object = node_event_object(&event, Timestamp::now());
+                    self.create_event(&object).await.map(drop)
+                }
+                ApiWrite::ObjectEvent(event) => {
+                    sleep_until(next_event).await;
+                    next_event = Instant::now() + EVENT_INTERVAL;
+                    let object = configuration_event_object(&event, &self.node, Timestamp::now());
                     self.create_event(&object).await.map(drop)
                 }
             };
@@ -111,24 +117,19 @@ impl ApiWriter {
     }
 
     /// Server-side apply: it needs no resourceVersion, so that it conflicts with no other writer.
-    async fn write_status(&self, pool: &ObjectKey, status: PoolStatus) -> Result<(), String> {
+    async fn write_status(&self, key: &ObjectKey, status: &ObjectStatus) -> Result<(), String> {
         let failed = |error: &str| {
             format!(
-                "can't write the status of {pool}: {error}. Allow the allocator to patch \
-                 ipaddresspools/status (deploy/manifests/2-rbac.yaml)"
+                "can't write the status of {key}: {error}. Allow the allocator to patch \
+                 {}/status (deploy/manifests/2-rbac.yaml)",
+                plural(key.kind)
             )
         };
-        let ObjectName { namespace, name } = &pool.name;
+        let ObjectName { namespace, name } = &key.name;
         let api: Api<Object> =
-            Api::namespaced_with(self.client.clone(), namespace, &resource(pool.kind));
-        let object = json!({
-            "apiVersion": pool.kind.api_version(),
-            "kind": pool.kind.name(),
-            "metadata": { "name": name },
-            "status": status,
-        });
+            Api::namespaced_with(self.client.clone(), namespace, &resource(key.kind));
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let patch = Patch::Apply(object);
+        let patch = Patch::Apply(status_object(key, status, Timestamp::now()));
         let patched = timeout(REQUEST_TIMEOUT, api.patch_status(name, &params, &patch));
         match patched.await {
             Ok(Ok(_)) => Ok(()),
@@ -215,6 +216,34 @@ fn is_obsolete(refusal: &Status) -> bool {
     }
 }
 
+/// What is applied to the status of a configuration object. What an earlier write applied and this
+/// one lacks is removed.
+fn status_object(key: &ObjectKey, status: &ObjectStatus, now: Timestamp) -> Value {
+    let mut applied = json!({});
+    if let Some(counts) = &status.counts {
+        applied = json!(counts);
+    }
+    if let Some(accepted) = &status.accepted {
+        let mut accepted = accepted.clone();
+        if accepted.last_transition_time.is_empty() {
+            accepted.last_transition_time = in_seconds(now);
+        }
+        applied["conditions"] = json!([accepted]);
+    }
+    json!({
+        "apiVersion": key.kind.api_version(),
+        "kind": key.kind.name(),
+        "metadata": { "name": key.name.name },
+        "status": applied,
+    })
+}
+
+/// The time as conditions have it.
+fn in_seconds(now: Timestamp) -> String {
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    now.to_string()
+}
+
 /// What is applied: without a condition, the one that an earlier write applied is removed.
 fn condition_object(write: &ConditionWrite, now: Timestamp) -> Value {
     let mut status = json!({});
@@ -225,9 +254,8 @@ fn condition_object(write: &ConditionWrite, now: Timestamp) -> Value {
             message,
             since,
         } = condition;
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let since = if since.is_empty() {
-            now.to_string()
+            in_seconds(now)
         } else {
             since.clone()
         };
@@ -324,6 +352,35 @@ fn of_text(event: &ServiceEvent) -> u128 {
     fnv1a(&format!("{uid} {component} {reason} {message}")).into()
 }
 
+/// An Event about a configuration object.
+fn configuration_event_object(event: &ObjectEvent, node: &str, now: Timestamp) -> Event {
+    let ObjectEvent {
+        object,
+        uid,
+        component,
+        warning,
+        reason,
+        message,
+    } = event;
+    let ObjectName { namespace, name } = &object.name;
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            namespace: Some(namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some(object.kind.api_version().to_owned()),
+            kind: Some(object.kind.name().to_owned()),
+            name: Some(name.clone()),
+            namespace: Some(namespace.clone()),
+            uid: Some(uid.clone()),
+            ..ObjectReference::default()
+        },
+        ..described(component, node, *warning, reason, message, now)
+    }
+}
+
 /// The Event as kubectl describe shows it: of the older group, which every version has. Its name
 /// ends with a number, as in client-go.
 fn event_object(event: &ServiceEvent, node: &str, now: Timestamp, number: u128) -> Event {
@@ -359,6 +416,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::core::api::Kind;
+    use crate::core::api::condition::Condition;
+    use crate::core::api::metallb::PoolStatus;
 
     #[test]
     fn the_secret_has_the_key_in_base64_under_the_name_that_memberlist_has() {
@@ -419,6 +479,63 @@ mod tests {
         assert!(is_obsolete(&refusal(404, "")) && is_obsolete(&refusal(409, "")));
         assert!(!is_obsolete(&refusal(422, "status.conditions[0].reason")));
         assert!(!is_obsolete(&refusal(403, "spec.ports")));
+    }
+
+    #[test]
+    fn a_status_has_all_that_ferrolb_writes_and_keeps_the_time_of_its_last_change() {
+        let key = ObjectKey::new(Kind::FerrolbIpAddressPool, ObjectName::new("ns", "pool"));
+        let status = |counts, since: &str| ObjectStatus {
+            counts,
+            accepted: Some(Condition {
+                r#type: "Accepted".to_owned(),
+                status: "False".to_owned(),
+                reason: "Overlap".to_owned(),
+                message: "a message".to_owned(),
+                last_transition_time: since.to_owned(),
+            }),
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let object = status_object(&key, &status(Some(PoolStatus::default()), ""), now);
+        assert_eq!(object["apiVersion"], "ferrolb.io/v1alpha1");
+        let condition = |since: &str| {
+            json!([{"type": "Accepted", "status": "False", "reason": "Overlap",
+                "message": "a message", "lastTransitionTime": since}])
+        };
+        assert_eq!(
+            object["status"],
+            json!({"assignedIPv4": 0, "assignedIPv6": 0, "availableIPv4": 0, "availableIPv6": 0,
+                "conditions": condition("1970-01-01T00:00:00Z")})
+        );
+        let earlier = "1969-01-01T00:00:00Z";
+        let object = status_object(&key, &status(None, earlier), now);
+        assert_eq!(
+            object["status"],
+            json!({ "conditions": condition(earlier) })
+        );
+    }
+
+    #[test]
+    fn an_event_about_an_object_of_metallbs_is_in_its_namespace_and_has_its_uid() {
+        let event = ObjectEvent {
+            object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor")),
+            uid: "u-1".to_owned(),
+            component: "ferrolb-allocator",
+            warning: true,
+            reason: "NameInUse",
+            message: "a message".to_owned(),
+        };
+        let event = configuration_event_object(&event, "a", Timestamp::UNIX_EPOCH);
+        let event = serde_json::to_value(event).expect("JSON");
+        assert_eq!(event["metadata"]["namespace"], "metallb-system");
+        assert_eq!(
+            event["involvedObject"],
+            json!({"apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer", "name": "tor",
+                "namespace": "metallb-system", "uid": "u-1"})
+        );
+        assert_eq!(
+            (&event["type"], &event["reason"]),
+            (&json!("Warning"), &json!("NameInUse"))
+        );
     }
 
     #[test]

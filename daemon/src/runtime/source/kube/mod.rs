@@ -140,16 +140,20 @@ const LAYER2_READS: [Kind; 10] = [
 ];
 
 /// The kinds that an allocator watches: those that it allocates from, those with addresses that
-/// Services must not get, those that say whether it creates the key of hellos, and those that take
-/// precedence over the ConfigMap.
-const ALLOCATOR_READS: [Kind; 14] = [
+/// Services must not get, those that say whether it creates the key of hellos, those that take
+/// precedence over the ConfigMap, and all others of which it reports that an object is refused.
+const ALLOCATOR_READS: [Kind; 18] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
     Kind::Secret,
     Kind::ConfigMap,
+    Kind::Community,
+    Kind::FerrolbCommunity,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::BfdProfile,
+    Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::BgpAdvertisement,

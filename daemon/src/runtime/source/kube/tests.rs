@@ -71,7 +71,7 @@ fn each_role_reads_only_what_it_needs() {
             "{role:?} reads both groups"
         );
     };
-    without(Role::Allocator, &[Kind::EndpointSlice, Kind::BfdProfile]);
+    without(Role::Allocator, &[Kind::EndpointSlice]);
     without(
         Role::Announcer,
         &[Kind::L2Advertisement, Kind::FerrolbL2Advertisement],

@@ -1,6 +1,8 @@
 //! ferrolb's own kinds in a real API server: validation by their CRDs, and coexistence of its
 //! BGPPeer with MetalLB's.
 
+mod conditions;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
