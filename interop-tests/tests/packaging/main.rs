@@ -12,7 +12,7 @@ use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Nodes, deploy, manifests, packaged};
 use ferrolb_interop_tests::manifest::{NAMESPACE, ferrolb_peer};
 use ferrolb_interop_tests::process::{ferrolb, run};
-use ferrolb_interop_tests::scenario::scenario;
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use serde_json::{Value, json};
 
 use chart::{RELEASE, chart, helm, leaves, read, render, value_sets, without};
@@ -88,29 +88,47 @@ fn one_file_kustomize_and_the_chart_install_the_same_objects() {
             ensure_equal(&expected, &overlay(&cp, name)?).context(name)?;
         }
 
-        // A component needs a kustomization, which names folders relative to its own.
-        let own = scratch.file("with-net-admin");
-        fs::create_dir(&own)?;
-        let up = "../".repeat(own.components().count() - 1);
-        let folder = deploy().canonicalize()?.join("kustomize");
-        let folder = format!(
-            "{up}{}",
-            folder.display().to_string().trim_start_matches('/')
-        );
-        let text = format!("resources: [{folder}/all]\ncomponents: [{folder}/net-admin]\n");
-        fs::write(own.join("kustomization.yaml"), text)?;
-        let patched = objects(&cp.kubectl(&["kustomize", &own.to_string_lossy()])?)?;
-        let values = json!({"speaker": {"bgp": {"netAdmin": true}}});
-        let rendered = objects(&render(scratch, &values)?)?;
-        let announcer = ("DaemonSet".to_owned(), "ferrolb-announcer".to_owned());
-        ensure!(
-            patched[&announcer] != file[&announcer],
-            "the component has no effect"
-        );
-        let of =
-            |objects: &Objects| Objects::from([(announcer.clone(), objects[&announcer].clone())]);
-        ensure_equal(&of(&patched), &of(&rendered)).context("NET_ADMIN")
+        let workloads = [
+            ("Deployment", "ferrolb-allocator"),
+            ("DaemonSet", "ferrolb-announcer"),
+            ("DaemonSet", "ferrolb-layer2"),
+        ];
+        for (component, values) in [
+            ("net-admin", json!({"speaker": {"bgp": {"netAdmin": true}}})),
+            (
+                "unnumbered-net-admin",
+                json!({"speaker": {"bgp": {"netAdmin": true, "unnumbered": true}}}),
+            ),
+            ("metrics-tls", json!({"tls": {"enabled": true}})),
+        ] {
+            let of = |objects: &Objects| -> Objects {
+                let wanted = workloads.map(|(kind, name)| (kind.to_owned(), name.to_owned()));
+                let found = wanted.map(|key| (key.clone(), objects[&key].clone()));
+                found.into_iter().collect()
+            };
+            let patched = of(&with_component(&cp, scratch, component)?);
+            ensure!(patched != of(&file), "{component} has no effect");
+            let rendered = of(&objects(&render(scratch, &values)?)?);
+            ensure_equal(&patched, &rendered).context(component)?;
+        }
+        Ok(())
     });
+}
+
+/// The objects of the overlay `all` with a component. That needs a kustomization, which names
+/// folders relative to its own.
+fn with_component(cp: &ControlPlane<'_>, scratch: &Scratch, component: &str) -> Result<Objects> {
+    let own = scratch.file(&format!("with-{component}"));
+    fs::create_dir(&own)?;
+    let up = "../".repeat(own.components().count() - 1);
+    let folder = deploy().canonicalize()?.join("kustomize");
+    let folder = format!(
+        "{up}{}",
+        folder.display().to_string().trim_start_matches('/')
+    );
+    let text = format!("resources: [{folder}/all]\ncomponents: [{folder}/{component}]\n");
+    fs::write(own.join("kustomization.yaml"), text)?;
+    objects(&cp.kubectl(&["kustomize", &own.to_string_lossy()])?)
 }
 
 /// Only the announcer gets the capability, and only where it is asked for.
@@ -375,6 +393,10 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["/networkpolicies/apiPort"],
     ),
     ("image: {tag: ''}", &["/image/tag"]),
+    (
+        "image: {digest: 'sha256:0123'}",
+        &["/image/digest", "pattern"],
+    ),
     (
         "tls: {speakerMetricsTLSSecret: certificate}",
         &[
