@@ -5,6 +5,7 @@ mod explain;
 mod first_announcements;
 mod floor;
 mod metrics_tls;
+mod permissions;
 mod reasons;
 mod roles;
 mod status;
