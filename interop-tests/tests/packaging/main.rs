@@ -115,9 +115,15 @@ fn one_file_kustomize_and_the_chart_install_the_same_objects() {
     });
 }
 
-/// The objects of the overlay `all` with a component. That needs a kustomization, which names
-/// folders relative to its own.
+/// The objects of the overlay `all` with a component.
 fn with_component(cp: &ControlPlane<'_>, scratch: &Scratch, component: &str) -> Result<Objects> {
+    let own = kustomization_with(scratch, component)?;
+    objects(&cp.kubectl(&["kustomize", &own])?)
+}
+
+/// Writes a kustomization of the overlay `all` with a component: it names folders relative to its
+/// own. Returns its folder.
+fn kustomization_with(scratch: &Scratch, component: &str) -> Result<String> {
     let own = scratch.file(&format!("with-{component}"));
     fs::create_dir(&own)?;
     let up = "../".repeat(own.components().count() - 1);
@@ -128,7 +134,7 @@ fn with_component(cp: &ControlPlane<'_>, scratch: &Scratch, component: &str) -> 
     );
     let text = format!("resources: [{folder}/all]\ncomponents: [{folder}/{component}]\n");
     fs::write(own.join("kustomization.yaml"), text)?;
-    objects(&cp.kubectl(&["kustomize", &own.to_string_lossy()])?)
+    Ok(own.to_string_lossy().into_owned())
 }
 
 /// Only the announcer gets the capability, and only where it is asked for.
@@ -246,6 +252,38 @@ fn an_affinity_of_the_values_keeps_speakers_from_nodes_of_metallb() {
             );
         }
         Ok(())
+    });
+}
+
+/// The upgrade of docs/install.md, after an installation without `--server-side` and a component.
+#[test]
+fn a_server_side_apply_takes_over_what_an_earlier_apply_set() {
+    scenario("packaging-server-side", |scratch| {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        let file = deploy().join("ferrolb.yaml");
+        let next = scratch.file("next.yaml");
+        let text = fs::read_to_string(&file)?;
+        fs::write(
+            &next,
+            text.replace("image: ferrolb:dev", "image: ferrolb:next"),
+        )?;
+        let next = next.to_string_lossy();
+        let upgraded = || -> Result<()> {
+            cp.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &next])?;
+            let object = cp.get(&["daemonset", "ferrolb-announcer", "-n", NAMESPACE])?;
+            let container = &object["spec"]["template"]["spec"]["containers"][0];
+            let added = &container["securityContext"]["capabilities"]["add"];
+            ensure!(
+                container["image"] == "ferrolb:next" && added.is_null(),
+                "{container:#}"
+            );
+            Ok(())
+        };
+        cp.apply_path(&file)?;
+        upgraded()?;
+        let component = kustomization_with(scratch, "net-admin")?;
+        cp.kubectl(&["apply", "-k", &component])?;
+        upgraded()
     });
 }
 
