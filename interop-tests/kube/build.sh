@@ -4,7 +4,7 @@
 #   interop-tests/kube/build.sh [CACHE_DIR]
 #
 # CACHE_DIR defaults to ${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/v1.34.2. Existing files are
-# kept. The first run takes about 7 minutes on two cores and needs 2 GB of memory and 4 GB of disk.
+# kept. The first run takes about 10 minutes on two cores and needs 2 GB of memory and 4 GB of disk.
 # With little memory set GO_BUILD_FLAGS, for example to "-p 1".
 set -euo pipefail
 

@@ -83,7 +83,7 @@ impl Step {
             Self::Prometheus => "alerts and dashboard, evaluated by Prometheus",
             Self::Fuzz => "fuzz targets, for a minute (the first build takes 2 minutes)",
             Self::Binary => "static release binary for the lab",
-            Self::Kubernetes => "Kubernetes, MetalLB and Helm (the first build takes 11 minutes)",
+            Self::Kubernetes => "Kubernetes, MetalLB and Helm (the first build takes 14 minutes)",
             Self::Release => "files of a release, and what they install",
             Self::Lab => "lab tests with real routers and a real Kubernetes",
             Self::Containers => "lab tests in Docker containers, with GoBGP and BIRD",

@@ -57,7 +57,7 @@ fn cached(name: &str) -> Result<PathBuf> {
     let path = cache.join(VERSION).join(name);
     ensure!(
         path.exists(),
-        "{} is missing: run interop-tests/kube/build.sh (once, about 7 minutes)",
+        "{} is missing: run interop-tests/kube/build.sh (once, about 10 minutes)",
         path.display()
     );
     Ok(path)
