@@ -3,26 +3,114 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// A file of the repository.
+fn shipped(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn yaml(text: &str) -> Value {
+    serde_saphyr::from_str(text).expect("YAML")
+}
 
 /// The DaemonSet of a shipped manifest.
 fn daemonset(file: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests");
-    let text = fs::read_to_string(path.join(file)).expect("shipped");
-    let objects = text
-        .split("---\n")
-        .map(|text| serde_saphyr::from_str::<Value>(text).expect("YAML"));
+    let text = shipped(&format!("deploy/manifests/{file}"));
+    let objects = text.split("---\n").map(yaml);
     let mut daemonsets = objects.filter(|object| object["kind"] == "DaemonSet");
     daemonsets.next().expect("a DaemonSet")
 }
 
 #[test]
 fn the_helm_chart_has_the_version_of_the_program() {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/ferrolb/Chart.yaml");
-    let chart = fs::read_to_string(chart).expect("shipped");
-    let chart: Value = serde_saphyr::from_str(&chart).expect("YAML");
+    let chart = yaml(&shipped("deploy/helm/ferrolb/Chart.yaml"));
     for field in ["version", "appVersion"] {
         assert_eq!(chart[field], env!("CARGO_PKG_VERSION"), "{field}");
+    }
+}
+
+/// The oldest version of Kubernetes has its home in docs/versions.md.
+#[test]
+fn pages_chart_and_lab_name_one_oldest_kubernetes() {
+    let page = shipped("docs/versions.md");
+    let (_, rest) = page
+        .split_once("\nferrolb needs Kubernetes 1.")
+        .expect("versions.md: ferrolb needs Kubernetes 1.MINOR.");
+    let (minor, _) = rest.split_once(". ").expect("the end of the sentence");
+    assert!(minor.parse::<u8>().is_ok(), "{minor}");
+    for (file, words) in [
+        (
+            "docs/install.md",
+            format!("| Kubernetes | 1.{minor} or newer;"),
+        ),
+        (
+            "deploy/helm/ferrolb/Chart.yaml",
+            format!("\nkubeVersion: \">=1.{minor}.0-0\"\n"),
+        ),
+        (
+            "interop-tests/kube/oldest/go.mod",
+            format!("\nrequire k8s.io/kubernetes v1.{minor}."),
+        ),
+        (
+            "interop-tests/src/kube/mod.rs",
+            format!("\npub const OLDEST: &str = \"v1.{minor}."),
+        ),
+    ] {
+        assert!(shipped(file).contains(&words), "{file}: no {words:?}");
+    }
+}
+
+/// What Artifact Hub shows of the chart. `cargo xtask release` replaces the image.
+#[test]
+fn the_annotations_for_artifact_hub_describe_the_chart() {
+    let chart = yaml(&shipped("deploy/helm/ferrolb/Chart.yaml"));
+    let annotation = |name: &str| -> Value {
+        let text = &chart["annotations"][format!("artifacthub.io/{name}")];
+        yaml(text.as_str().expect("a string"))
+    };
+    let crds = shipped("deploy/manifests/0-crds.yaml");
+    let crds = crds.split("---\n").skip(1).map(|text| {
+        let crd = yaml(text);
+        let (spec, metadata) = (&crd["spec"], &crd["metadata"]);
+        json!([
+            metadata["name"],
+            spec["names"]["kind"],
+            spec["versions"][0]["name"]
+        ])
+    });
+    let crds: Vec<Value> = crds.collect();
+    assert!(crds.len() > 5, "{crds:?}");
+    let listed = annotation("crds");
+    let listed = listed.as_array().expect("a list").iter().map(|crd| {
+        for field in ["displayName", "description"] {
+            assert!(crd[field].is_string(), "{crd}: {field}");
+        }
+        json!([crd["name"], crd["kind"], crd["version"]])
+    });
+    assert_eq!(listed.collect::<Vec<_>>(), crds);
+    let image = json!({
+        "name": "ferrolb", "image": "ferrolb:dev", "platforms": ["linux/amd64", "linux/arm64"],
+    });
+    assert_eq!(annotation("images"), json!([image]));
+    let is_prerelease = env!("CARGO_PKG_VERSION").contains('-');
+    assert_eq!(annotation("prerelease"), is_prerelease);
+    let license = &chart["annotations"]["artifacthub.io/license"];
+    assert!(shipped("Cargo.toml").contains(&format!("license = {license}")));
+    let kinds = [
+        "added",
+        "changed",
+        "deprecated",
+        "removed",
+        "fixed",
+        "security",
+    ];
+    let changes = annotation("changes");
+    for change in changes.as_array().expect("a list") {
+        let kind = change["kind"].as_str().unwrap_or_default();
+        assert!(kinds.contains(&kind), "{change}");
+        assert!(change["description"].is_string(), "{change}");
     }
 }
 
@@ -63,8 +151,7 @@ fn announcers_have_no_capability_and_layer_2_has_net_raw_only() {
 /// The commands in the manifest's comment, filled in as they say.
 #[test]
 fn the_manifest_for_krew_is_complete_once_its_placeholders_are_replaced() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/krew/ferrolb.yaml");
-    let mut text = fs::read_to_string(path).expect("shipped");
+    let mut text = shipped("deploy/krew/ferrolb.yaml");
     let [amd64, arm64] = ["a", "b"].map(|digit| digit.repeat(64));
     for (placeholder, value) in [
         ("@VERSION@", &*format!("v{}", env!("CARGO_PKG_VERSION"))),
@@ -76,7 +163,7 @@ fn the_manifest_for_krew_is_complete_once_its_placeholders_are_replaced() {
         assert!(text.matches(placeholder).count() > 1, "{placeholder}");
         text = text.replace(placeholder, value);
     }
-    let plugin: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let plugin = yaml(&text);
     assert_eq!(plugin["metadata"]["name"], "ferrolb");
     let platforms = plugin["spec"]["platforms"].as_array().expect("platforms");
     for (platform, (arch, sum)) in platforms.iter().zip([("amd64", amd64), ("arm64", arm64)]) {

@@ -4,12 +4,14 @@
 #   interop-tests/kube/build.sh [CACHE_DIR]
 #
 # CACHE_DIR defaults to ${FERROLB_KUBE_CACHE:-$HOME/.cache/ferrolb/kube}/v1.34.2. Existing files are
-# kept. The first run takes about 7 minutes on two cores and needs 2 GB of memory and 4 GB of disk.
+# kept. The first run takes about 10 minutes on two cores and needs 2 GB of memory and 4 GB of disk.
 # With little memory set GO_BUILD_FLAGS, for example to "-p 1".
 set -euo pipefail
 
 readonly KUBERNETES=v1.34.2
 readonly PROGRAMS=(kube-apiserver kubectl kube-controller-manager kube-proxy kube-scheduler kubelet)
+# Of the oldest version that ferrolb supports (docs/versions.md), kube-apiserver only; see oldest/go.mod.
+readonly OLDEST=v1.31.14
 # MetalLB versions whose manifests are test data, with the SHA-256 of the file. The manifests are cached
 # and never copied into this repository.
 declare -Ar METALLB=(
@@ -31,7 +33,7 @@ flock 9
 metallb_manifest() { echo "$cache/metallb-$1.yaml"; }
 
 missing=()
-for program in "${PROGRAMS[@]}"; do
+for program in "${PROGRAMS[@]}" "kube-apiserver-$OLDEST"; do
   [ -x "$cache/$program" ] || missing+=("$program")
 done
 unfetched=()
@@ -57,16 +59,21 @@ for version in "${unfetched[@]}"; do
   install -m 0644 "$dir/config/manifests/metallb-native.yaml" "$(metallb_manifest "$version")"
 done
 
-stamp="-X k8s.io/component-base/version.gitVersion=$KUBERNETES"
-stamp+=" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34"
 for program in "${missing[@]}"; do
   start=$SECONDS
-  say "building $program (the first one takes minutes)"
+  say "building $program (the first one of a version takes minutes)"
+  version=$KUBERNETES module=.
+  case $program in
+  *-"$OLDEST") version=$OLDEST module=oldest ;;
+  esac
+  IFS=. read -r major minor _ <<<"${version#v}"
+  stamp="-X k8s.io/component-base/version.gitVersion=$version"
+  stamp+=" -X k8s.io/component-base/version.gitMajor=$major -X k8s.io/component-base/version.gitMinor=$minor"
   # With a temporary name, so that a program with its final name is always complete.
   # shellcheck disable=SC2086 # GO_BUILD_FLAGS is a list
-  "$go" build ${GO_BUILD_FLAGS:-} -trimpath -ldflags "-s -w $stamp" \
-    -o "$cache/.$program.part" "k8s.io/kubernetes/cmd/$program"
+  "$go" -C "$module" build ${GO_BUILD_FLAGS:-} -trimpath -ldflags "-s -w $stamp" \
+    -o "$cache/.$program.part" "k8s.io/kubernetes/cmd/${program%-"$OLDEST"}"
   mv "$cache/.$program.part" "$cache/$program"
   say "built $program in $((SECONDS - start)) s"
 done
-say "Kubernetes $KUBERNETES is ready in $cache"
+say "Kubernetes $KUBERNETES, and the API server of $OLDEST, are ready in $cache"

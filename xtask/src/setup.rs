@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::step::{cargo, command, output, show_and_run, succeeds};
+use crate::step::{cargo, command, output, root, show_and_run, succeeds};
 
 /// Debian packages: routers, a BMP collector, tools of the lab, requirements of real Kubernetes
 /// nodes, build dependencies of Kubernetes, a browser, and Prometheus.
@@ -235,6 +235,25 @@ pub(crate) fn cargo_deny(yes: bool) -> Result<()> {
 pub(crate) fn kubernetes() -> Result<()> {
     let script = Path::new("interop-tests/kube/build.sh");
     show_and_run(command("bash", &[]).arg(script))
+}
+
+/// The kubectl among them.
+///
+/// # Errors
+/// When HOME is not set, or the script names no version.
+pub(crate) fn kubectl() -> Result<PathBuf> {
+    let script = fs::read_to_string(root().join("interop-tests/kube/build.sh"))?;
+    let mut lines = script.lines();
+    let version = lines.find_map(|line| line.strip_prefix("readonly KUBERNETES="));
+    let version = version.context("build.sh: no line `readonly KUBERNETES=`")?;
+    let cache = match std::env::var_os("FERROLB_KUBE_CACHE") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let home = std::env::var_os("HOME").context("HOME is not set")?;
+            Path::new(&home).join(".cache/ferrolb/kube")
+        }
+    };
+    Ok(cache.join(version).join("kubectl"))
 }
 
 /// The GoBGP version that the benchmark `bgp` measures in addition to Debian's.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::step::{cargo, command, run_step, seconds, show_and_run, target_directory};
-use crate::{fuzz, interop, lab, layers, links, setup, style};
+use crate::{fuzz, interop, lab, layers, links, release, setup, style};
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
@@ -53,6 +53,8 @@ pub(crate) enum Step {
     Binary,
     /// Build the Kubernetes programs, MetalLB's and Helm (once)
     Kubernetes,
+    /// Write the files of a release with the static binary, and check them
+    Release,
     /// Run the lab tests in network namespaces
     Lab,
     /// Run the lab tests in Docker containers
@@ -81,7 +83,8 @@ impl Step {
             Self::Prometheus => "alerts and dashboard, evaluated by Prometheus",
             Self::Fuzz => "fuzz targets, for a minute (the first build takes 2 minutes)",
             Self::Binary => "static release binary for the lab",
-            Self::Kubernetes => "Kubernetes, MetalLB and Helm (the first build takes 11 minutes)",
+            Self::Kubernetes => "Kubernetes, MetalLB and Helm (the first build takes 14 minutes)",
+            Self::Release => "files of a release, and what they install",
             Self::Lab => "lab tests with real routers and a real Kubernetes",
             Self::Containers => "lab tests in Docker containers, with GoBGP and BIRD",
             Self::Corpus => "public recordings",
@@ -93,6 +96,7 @@ impl Step {
         match self {
             Self::Fmt | Self::Clippy => &[Self::Rust],
             Self::Prometheus => &[Self::Packages],
+            Self::Release => &[Self::Packages, Self::Binary, Self::Kubernetes],
             Self::Lab => &[Self::Packages, Self::Binary, Self::Kubernetes],
             Self::Containers => &[Self::Packages, Self::Binary],
             _ => &[],
@@ -131,6 +135,7 @@ impl Step {
             Self::Kubernetes => setup::kubernetes()
                 .and_then(|()| setup::metallb())
                 .and_then(|()| setup::packaging()),
+            Self::Release => release::rehearse(&binary_path()?),
             Self::Lab => lab::run(&options.filters),
             Self::Containers => containers(),
             Self::Corpus => public_corpus(options.from.as_deref()),

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::cached;
+use super::{OLDEST, cached};
 use crate::eventually::eventually;
 use crate::netns::{Link, Namespace};
 use crate::process::{Process, run};
@@ -33,6 +33,8 @@ const ADMIN_TOKEN: &str = "lab-admin";
 const READER: &str = "reader";
 /// Its name as a user.
 const READER_USER: &str = "system:serviceaccount:default:reader";
+/// The group of all ServiceAccounts of ferrolb's namespace.
+const ACCOUNTS: &str = "system:serviceaccounts:metallb-system";
 /// ClusterIPs of both families.
 const SERVICE_RANGE: &str = "10.96.0.0/16,fd00:96::/112";
 /// Starting takes about 3 s on an idle machine and far longer on a loaded one.
@@ -55,6 +57,7 @@ pub struct ControlPlane<'s> {
     nodes: Nodes,
     folder: PathBuf,
     kubectl: PathBuf,
+    api_server_program: PathBuf,
     joined: AtomicU8,
     manifests: AtomicU32,
     // Dropped in this order: clients before servers.
@@ -104,6 +107,8 @@ pub struct Write {
     pub user: String,
     /// `create`, `update`, `patch`, `delete`, …
     pub verb: String,
+    /// API group of the resource; empty for the core.
+    pub group: String,
     /// Plural resource with subresource: `services/status`.
     pub resource: String,
     /// Empty for cluster-scoped resources.
@@ -124,6 +129,23 @@ impl<'s> ControlPlane<'s> {
     /// # Errors
     /// When a program is missing from the cache, ends early or does not become ready.
     pub fn start(scratch: &'s Scratch, nodes: Nodes) -> Result<Self> {
+        Self::start_program(scratch, nodes, cached("kube-apiserver")?)
+    }
+
+    /// Starts the API server of [`OLDEST`], with the controllers of the current version.
+    ///
+    /// # Errors
+    /// As for [`ControlPlane::start`].
+    pub fn start_oldest(scratch: &'s Scratch) -> Result<Self> {
+        let program = cached(&format!("kube-apiserver-{OLDEST}"))?;
+        Self::start_program(scratch, Nodes::Objects, program)
+    }
+
+    fn start_program(
+        scratch: &'s Scratch,
+        nodes: Nodes,
+        api_server_program: PathBuf,
+    ) -> Result<Self> {
         let folder = scratch.file("control-plane");
         fs::create_dir_all(&folder)?;
         let namespace = Namespace::new("cp")?;
@@ -144,6 +166,7 @@ impl<'s> ControlPlane<'s> {
             scratch,
             nodes,
             kubectl: cached("kubectl")?,
+            api_server_program,
             joined: AtomicU8::new(0),
             manifests: AtomicU32::new(0),
             controllers: Vec::new(),
@@ -175,7 +198,7 @@ impl<'s> ControlPlane<'s> {
     fn api_server_command(&self) -> Result<Command> {
         let file =
             |flag: &str, name: &str| format!("--{flag}={}", self.folder.join(name).display());
-        let mut command = self.namespace.command(cached("kube-apiserver")?);
+        let mut command = self.namespace.command(&self.api_server_program);
         command
             .arg(format!("--etcd-servers={ETCD}"))
             .arg(format!("--bind-address={ADDRESS}"))
@@ -355,6 +378,15 @@ impl<'s> ControlPlane<'s> {
         serde_json::from_str(&text).context("kubectl did not print JSON")
     }
 
+    /// `kubectl get --raw PATH`.
+    ///
+    /// # Errors
+    /// When the API server does not answer with JSON.
+    pub fn get_raw(&self, path: &str) -> Result<Value> {
+        let text = self.kubectl(&["get", "--raw", path])?;
+        serde_json::from_str(&text).with_context(|| path.to_owned())
+    }
+
     /// Runs `kubectl apply` with manifests as text (YAML with one or more documents, or JSON). The
     /// text is kept in the scratch folder.
     ///
@@ -395,13 +427,17 @@ impl<'s> ControlPlane<'s> {
         Ok(path)
     }
 
-    /// All write requests so far except the lab's own, oldest first.
+    /// All write requests so far except the lab's own, oldest first. The audit log has the reads of
+    /// ferrolb too, for [`ControlPlane::requests_of`].
     ///
     /// # Errors
     /// When the audit log can't be read.
     pub fn writes(&self) -> Result<Vec<Write>> {
         let mut requests = self.audit_log()?;
-        requests.retain(|request| request.user != READER_USER);
+        requests.retain(|request| {
+            let is_read = ["get", "list", "watch"].contains(&request.verb.as_str());
+            request.user != READER_USER && !is_read
+        });
         Ok(requests)
     }
 
@@ -423,8 +459,17 @@ impl<'s> ControlPlane<'s> {
     /// # Errors
     /// When the audit log can't be read.
     pub fn reads(&self) -> Result<Vec<Write>> {
+        self.requests_of(READER_USER)
+    }
+
+    /// All requests so far of the user of [`ControlPlane::reader_kubeconfig`] or of a
+    /// ServiceAccount of ferrolb's namespace, oldest first.
+    ///
+    /// # Errors
+    /// When the audit log can't be read.
+    pub fn requests_of(&self, user: &str) -> Result<Vec<Write>> {
         let mut requests = self.audit_log()?;
-        requests.retain(|request| request.user == READER_USER);
+        requests.retain(|request| request.user == user);
         Ok(requests)
     }
 
@@ -463,6 +508,7 @@ fn write_inputs(folder: &Path) -> Result<()> {
         "omitStages": ["RequestReceived"],
         "rules": [
             {"level": "Metadata", "users": [READER_USER]},
+            {"level": "Metadata", "userGroups": [ACCOUNTS]},
             {"level": "None", "verbs": ["get", "list", "watch"]},
             // The lab's kubectl and the controllers.
             {"level": "None", "userGroups": ["system:masters"]},
@@ -514,8 +560,9 @@ struct AuditUser {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct AuditObject {
+    api_group: String,
     resource: String,
     subresource: String,
     namespace: String,
@@ -537,6 +584,7 @@ fn write_of(event: AuditEvent) -> Write {
     Write {
         user: event.user.username,
         verb: event.verb,
+        group: object.api_group,
         resource,
         namespace: object.namespace,
         name: object.name,

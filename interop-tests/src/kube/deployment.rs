@@ -58,6 +58,14 @@ impl ControlPlane<'_> {
     /// When the API server rejects one.
     pub fn install_ferrolb_crds(&self) -> Result<()> {
         self.apply_path(&manifests().join("0-crds.yaml"))?;
+        self.await_ferrolb_kinds()
+    }
+
+    /// Waits until ferrolb's kinds are served, whose CRDs exist.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub fn await_ferrolb_kinds(&self) -> Result<()> {
         self.kubectl(&["wait", "crd", "--all", "--for=condition=Established"])?;
         // The condition Established precedes serving by a moment.
         eventually("ferrolb's kinds are served", START_TIMEOUT, || {

@@ -42,6 +42,10 @@ pub use traffic::{Load, Report, traffic_program};
 /// The Kubernetes version in `interop-tests/kube/go.mod`.
 pub const VERSION: &str = "v1.34.2";
 
+/// The Kubernetes version in `interop-tests/kube/oldest/go.mod`: the oldest one that ferrolb
+/// supports.
+pub const OLDEST: &str = "v1.31.14";
+
 /// Path of a file that build.sh has built: in `$FERROLB_KUBE_CACHE` or `~/.cache/ferrolb/kube`, in
 /// a folder named after the version.
 fn cached(name: &str) -> Result<PathBuf> {
@@ -53,7 +57,7 @@ fn cached(name: &str) -> Result<PathBuf> {
     let path = cache.join(VERSION).join(name);
     ensure!(
         path.exists(),
-        "{} is missing: run interop-tests/kube/build.sh (once, about 7 minutes)",
+        "{} is missing: run interop-tests/kube/build.sh (once, about 10 minutes)",
         path.display()
     );
     Ok(path)

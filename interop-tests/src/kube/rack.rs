@@ -75,6 +75,21 @@ impl<'lab> Rack<'lab> {
         topology: &'lab Topology,
         example: &str,
     ) -> Result<Self> {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        cp.install_ferrolb_rbac()?;
+        Self::around(cp, scratch, topology, example)
+    }
+
+    /// Starts the router, and the data path of a cluster that has ferrolb's RBAC.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub fn around(
+        cp: ControlPlane<'lab>,
+        scratch: &'lab Scratch,
+        topology: &'lab Topology,
+        example: &str,
+    ) -> Result<Self> {
         let mut router = Frr::new(scratch, &topology.tor, example);
         router.start()?;
         // Without these routes a packet that kube-proxy does not rewrite yet loops between node and
@@ -89,8 +104,6 @@ impl<'lab> Rack<'lab> {
             node.namespace
                 .ip(&[family, "route", "add", "unreachable", prefix])?;
         }
-        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
-        cp.install_ferrolb_rbac()?;
         Ok(Self {
             announcers: Vec::new(),
             allocators: Vec::new(),

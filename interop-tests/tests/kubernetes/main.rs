@@ -6,6 +6,7 @@ mod first_announcements;
 mod floor;
 mod metrics_tls;
 mod other_ipam;
+mod permissions;
 mod reasons;
 mod roles;
 mod status;

@@ -12,7 +12,7 @@ use ferrolb_interop_tests::eventually::eventually;
 use ferrolb_interop_tests::kube::{ControlPlane, Nodes, deploy, manifests, packaged};
 use ferrolb_interop_tests::manifest::{NAMESPACE, ferrolb_peer};
 use ferrolb_interop_tests::process::{ferrolb, run};
-use ferrolb_interop_tests::scenario::scenario;
+use ferrolb_interop_tests::scenario::{Scratch, scenario};
 use serde_json::{Value, json};
 
 use chart::{RELEASE, chart, helm, leaves, read, render, value_sets, without};
@@ -88,29 +88,53 @@ fn one_file_kustomize_and_the_chart_install_the_same_objects() {
             ensure_equal(&expected, &overlay(&cp, name)?).context(name)?;
         }
 
-        // A component needs a kustomization, which names folders relative to its own.
-        let own = scratch.file("with-net-admin");
-        fs::create_dir(&own)?;
-        let up = "../".repeat(own.components().count() - 1);
-        let folder = deploy().canonicalize()?.join("kustomize");
-        let folder = format!(
-            "{up}{}",
-            folder.display().to_string().trim_start_matches('/')
-        );
-        let text = format!("resources: [{folder}/all]\ncomponents: [{folder}/net-admin]\n");
-        fs::write(own.join("kustomization.yaml"), text)?;
-        let patched = objects(&cp.kubectl(&["kustomize", &own.to_string_lossy()])?)?;
-        let values = json!({"speaker": {"bgp": {"netAdmin": true}}});
-        let rendered = objects(&render(scratch, &values)?)?;
-        let announcer = ("DaemonSet".to_owned(), "ferrolb-announcer".to_owned());
-        ensure!(
-            patched[&announcer] != file[&announcer],
-            "the component has no effect"
-        );
-        let of =
-            |objects: &Objects| Objects::from([(announcer.clone(), objects[&announcer].clone())]);
-        ensure_equal(&of(&patched), &of(&rendered)).context("NET_ADMIN")
+        let workloads = [
+            ("Deployment", "ferrolb-allocator"),
+            ("DaemonSet", "ferrolb-announcer"),
+            ("DaemonSet", "ferrolb-layer2"),
+        ];
+        for (component, values) in [
+            ("net-admin", json!({"speaker": {"bgp": {"netAdmin": true}}})),
+            (
+                "unnumbered-net-admin",
+                json!({"speaker": {"bgp": {"netAdmin": true, "unnumbered": true}}}),
+            ),
+            ("metrics-tls", json!({"tls": {"enabled": true}})),
+        ] {
+            let of = |objects: &Objects| -> Objects {
+                let wanted = workloads.map(|(kind, name)| (kind.to_owned(), name.to_owned()));
+                let found = wanted.map(|key| (key.clone(), objects[&key].clone()));
+                found.into_iter().collect()
+            };
+            let patched = of(&with_component(&cp, scratch, component)?);
+            ensure!(patched != of(&file), "{component} has no effect");
+            let rendered = of(&objects(&render(scratch, &values)?)?);
+            ensure_equal(&patched, &rendered).context(component)?;
+        }
+        Ok(())
     });
+}
+
+/// The objects of the overlay `all` with a component.
+fn with_component(cp: &ControlPlane<'_>, scratch: &Scratch, component: &str) -> Result<Objects> {
+    let own = kustomization_with(scratch, component)?;
+    objects(&cp.kubectl(&["kustomize", &own])?)
+}
+
+/// Writes a kustomization of the overlay `all` with a component: it names folders relative to its
+/// own. Returns its folder.
+fn kustomization_with(scratch: &Scratch, component: &str) -> Result<String> {
+    let own = scratch.file(&format!("with-{component}"));
+    fs::create_dir(&own)?;
+    let up = "../".repeat(own.components().count() - 1);
+    let folder = deploy().canonicalize()?.join("kustomize");
+    let folder = format!(
+        "{up}{}",
+        folder.display().to_string().trim_start_matches('/')
+    );
+    let text = format!("resources: [{folder}/all]\ncomponents: [{folder}/{component}]\n");
+    fs::write(own.join("kustomization.yaml"), text)?;
+    Ok(own.to_string_lossy().into_owned())
 }
 
 /// Only the announcer gets the capability, and only where it is asked for.
@@ -228,6 +252,38 @@ fn an_affinity_of_the_values_keeps_speakers_from_nodes_of_metallb() {
             );
         }
         Ok(())
+    });
+}
+
+/// The upgrade of docs/install.md, after an installation without `--server-side` and a component.
+#[test]
+fn a_server_side_apply_takes_over_what_an_earlier_apply_set() {
+    scenario("packaging-server-side", |scratch| {
+        let cp = ControlPlane::start(scratch, Nodes::Objects)?;
+        let file = deploy().join("ferrolb.yaml");
+        let next = scratch.file("next.yaml");
+        let text = fs::read_to_string(&file)?;
+        fs::write(
+            &next,
+            text.replace("image: ferrolb:dev", "image: ferrolb:next"),
+        )?;
+        let next = next.to_string_lossy();
+        let upgraded = || -> Result<()> {
+            cp.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &next])?;
+            let object = cp.get(&["daemonset", "ferrolb-announcer", "-n", NAMESPACE])?;
+            let container = &object["spec"]["template"]["spec"]["containers"][0];
+            let added = &container["securityContext"]["capabilities"]["add"];
+            ensure!(
+                container["image"] == "ferrolb:next" && added.is_null(),
+                "{container:#}"
+            );
+            Ok(())
+        };
+        cp.apply_path(&file)?;
+        upgraded()?;
+        let component = kustomization_with(scratch, "net-admin")?;
+        cp.kubectl(&["apply", "-k", &component])?;
+        upgraded()
     });
 }
 
@@ -375,6 +431,10 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["/networkpolicies/apiPort"],
     ),
     ("image: {tag: ''}", &["/image/tag"]),
+    (
+        "image: {digest: 'sha256:0123'}",
+        &["/image/digest", "pattern"],
+    ),
     (
         "tls: {speakerMetricsTLSSecret: certificate}",
         &[

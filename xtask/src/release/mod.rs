@@ -1,5 +1,6 @@
 //! `cargo xtask release`: writes the files of a release. It publishes and signs nothing.
 
+mod check;
 mod image;
 mod manifests;
 mod sbom;
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use self::image::Program;
+use self::manifests::Image;
 use crate::setup;
 use crate::step::{cargo, command, output, root, show_and_run, succeeds, target_directory};
 
@@ -75,13 +77,18 @@ impl Arch {
 /// # Errors
 /// When a program is missing, or a build fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    for arch in &options.arch {
+        check_compiler(*arch)?;
+    }
+    write(options, |arch| build(arch, &options.profile))
+}
+
+/// Writes all files, with the programs that `program` returns.
+fn write(options: &Options, program: impl Fn(Arch) -> Result<PathBuf>) -> Result<()> {
     let out = std::path::absolute(&options.out)?;
     ensure!(!out.exists(), "{} exists: name a new folder", out.display());
     let native = options.arch.iter().find(|arch| arch.is_native());
     let native = *native.context("--arch: the one of this machine writes the manual pages")?;
-    for arch in &options.arch {
-        check_compiler(*arch)?;
-    }
     let time = output(&mut command("git", &["log", "-1", "--format=%ct"]))?;
     let pack = Pack {
         time: time.trim().to_owned(),
@@ -89,15 +96,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&out)?;
     let mut programs = Vec::new();
     for arch in &options.arch {
-        let path = build(*arch, &options.profile)?;
+        let path = program(*arch)?;
         archive(&pack, *arch, &path, &out)?;
         programs.push(Program { arch: *arch, path });
     }
     let version = version()?;
-    fs::write(out.join("ferrolb.cdx.json"), sbom::bill()?)?;
+    fs::write(out.join("ferrolb.cdx.json"), sbom::bill(&options.arch)?)?;
     let digest = image::write(&pack, &programs, &version, &out)?;
-    manifests::write(&options.image, &digest, &out)?;
-    manifests::chart(&options.image, &version, &out)?;
+    let image = Image {
+        name: &options.image,
+        digest: &digest,
+        version: &version,
+        architectures: &options.arch,
+    };
+    manifests::write(&image, &out)?;
+    manifests::kustomize(&pack, &image, &out)?;
+    manifests::chart(&image, &out)?;
     let program = programs.iter().find(|program| program.arch == native);
     documentation(&pack, &program.context("no program")?.path, &out)?;
     manifests::krew(&options.url, &version, &options.arch, &out)?;
@@ -110,6 +124,31 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         image::FILE,
         options.image,
     );
+    Ok(())
+}
+
+/// Writes a release for the architecture of this machine with a static program, and checks it. The
+/// files are removed unless something is wrong.
+///
+/// # Errors
+/// When a file is wrong.
+pub(crate) fn rehearse(program: &Path) -> Result<()> {
+    let all = Arch::value_variants().iter().copied();
+    let arch: Vec<Arch> = all.filter(|arch| arch.is_native()).collect();
+    let out = target_directory()?.join("release-check");
+    if out.exists() {
+        fs::remove_dir_all(&out)?;
+    }
+    let options = Options {
+        url: "https://downloads.example/v1".to_owned(),
+        image: "registry.example/ferrolb".to_owned(),
+        out,
+        arch,
+        profile: String::new(),
+    };
+    write(&options, |_| Ok(program.to_owned()))?;
+    check::check(&options).with_context(|| options.out.display().to_string())?;
+    fs::remove_dir_all(&options.out)?;
     Ok(())
 }
 

@@ -6,16 +6,20 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::Arch;
 use crate::step::{cargo, output, root};
 
-/// The bill as JSON. It depends on Cargo.lock and on the manifests only.
+/// The bill of the programs of these architectures as JSON: a crate that only one of them needs is
+/// listed. It depends on Cargo.lock and on the manifests only.
 ///
 /// # Errors
 /// When `cargo metadata` fails.
-pub(super) fn bill() -> Result<String> {
+pub(super) fn bill(architectures: &[Arch]) -> Result<String> {
     let mut metadata = cargo(&["metadata", "--locked", "--format-version=1"]);
     // Crates for other systems are not part of the program.
-    metadata.args(["--filter-platform", "x86_64-unknown-linux-gnu"]);
+    for arch in architectures {
+        metadata.args(["--filter-platform", &arch.target()]);
+    }
     let metadata: Value = serde_json::from_str(&output(&mut metadata)?)?;
     let lock = fs::read_to_string(root().join("Cargo.lock"))?;
     Ok(format!("{:#}\n", bill_of(&metadata, &checksums(&lock))?))
@@ -176,9 +180,26 @@ mod tests {
         );
     }
 
+    /// The references of the components.
+    fn crates(architectures: &[Arch]) -> BTreeSet<String> {
+        let bill = bill(architectures).expect("a bill");
+        let bill: Value = serde_json::from_str(&bill).expect("JSON");
+        let components = bill["components"].as_array().expect("components").iter();
+        let references = components.map(|component| component["bom-ref"].to_string());
+        references.collect()
+    }
+
+    #[test]
+    fn the_bill_has_the_crates_of_each_architecture() {
+        let mut of_each = crates(&[Arch::Amd64]);
+        of_each.extend(crates(&[Arch::Arm64]));
+        assert_eq!(crates(&[Arch::Amd64, Arch::Arm64]), of_each);
+    }
+
     #[test]
     fn every_crate_of_a_registry_has_its_checksum() {
-        let bill: Value = serde_json::from_str(&bill().expect("a bill")).expect("JSON");
+        let bill = bill(&[Arch::Amd64, Arch::Arm64]).expect("a bill");
+        let bill: Value = serde_json::from_str(&bill).expect("JSON");
         let components = bill["components"].as_array().expect("components");
         assert!(components.len() > 100, "{}", components.len());
         for component in components {

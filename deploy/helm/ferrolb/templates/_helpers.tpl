@@ -166,7 +166,7 @@ false
 {{- end -}}
 {{- end -}}
 
-{{/* Metrics over HTTPS. The probes of layer 2 don't use the port. */}}
+{{/* Metrics over HTTPS. The probes of allocators and layer 2 don't use the port. */}}
 {{- define "ferrolb.tls" -}}
 {{- $tls := .root.Values.tls -}}
 {{- $name := eq .component "allocator" | ternary "controllerMetricsTLSSecret" "speakerMetricsTLSSecret" -}}
@@ -197,7 +197,9 @@ false
 {{- define "ferrolb.container" -}}
 {{- $values := .root.Values -}}
 {{- $container := first .object.spec.template.spec.containers -}}
-{{- $_ := set $container "image" (printf "%s:%s" $values.image.repository $values.image.tag) -}}
+{{- $version := printf ":%s" $values.image.tag -}}
+{{- with $values.image.digest -}}{{- $version = printf "@%s" . -}}{{- end -}}
+{{- $_ := set $container "image" (printf "%s%s" $values.image.repository $version) -}}
 {{- $_ := set $container "imagePullPolicy" $values.image.pullPolicy -}}
 {{- $resources := ternary $values.speaker.layer2.resources .role.resources (eq .component "layer2") -}}
 {{- $_ := set $container "resources" $resources -}}
