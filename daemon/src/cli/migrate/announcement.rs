@@ -15,6 +15,7 @@ pub(super) enum Announced {
 }
 
 impl Announced {
+    /// The address.
     pub(super) const fn address(&self) -> IpAddr {
         match self {
             Self::Bgp(address, _) | Self::Layer2(address) => *address,

@@ -128,6 +128,7 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
         paths: Paths::new(&args.namespace),
         save: args.save.clone(),
         install: in_order(objects),
+        plans: preview.to_json()?,
         peers: preview.peers,
     };
     let mut number = 0;
@@ -147,6 +148,9 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
                 }
             )
         })?;
+    }
+    if goal == Goal::Ferrolb && left_out(&facts, goal).is_empty() {
+        migration.compare_announced().await?;
     }
     conclude(&facts, goal, args)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use anyhow::{Result, bail};
+use serde_json::{Value, json};
 
 use super::addresses::{Addresses, addresses, join};
 use super::announcement::Announced;
@@ -82,6 +83,20 @@ impl Preview {
             .filter(|kept| !lost.contains(kept))
             .cloned()
             .collect()
+    }
+
+    /// What MetalLB announces, and the plan of ferrolb.
+    pub(super) fn to_json(&self) -> Result<Value> {
+        let announced = self.metallb.announced.iter();
+        let announced: Vec<String> = announced.map(Announced::to_string).collect();
+        Ok(json!({
+            "metallb": {
+                "addresses": self.addresses,
+                "announced": announced,
+                "unknownOn": self.metallb.silent,
+            },
+            "ferrolb": serde_json::to_value(&self.plan)?,
+        }))
     }
 
     /// The reasons for which a migration would lose an address or an announcement.

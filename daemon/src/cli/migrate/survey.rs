@@ -128,6 +128,25 @@ impl Survey {
     }
 }
 
+/// What was announced before and is not now, with the Service and a command. An address that no
+/// Service has any more is not missing, nor is what silent Pods may announce.
+pub(super) fn missing_lines(
+    before: &BTreeSet<Announced>,
+    now: &Survey,
+    addresses: &Addresses,
+) -> Vec<String> {
+    let missing = before.difference(&now.announced);
+    let missing = missing.filter(|announced| now.covers(announced));
+    let lines = missing.filter_map(|announced| {
+        let mut services = addresses.iter();
+        let (service, _) = services.find(|(_, found)| found.contains(&announced.address()))?;
+        Some(format!(
+            "{announced}, which MetalLB announced: ferrolb explain svc {service}"
+        ))
+    });
+    lines.collect()
+}
+
 fn read(labels: &BTreeMap<String, String>) -> Option<Announced> {
     let address = labels.get("ip")?.parse().ok()?;
     match labels.get("protocol")?.as_str() {
@@ -225,5 +244,23 @@ mod tests {
         let layer2 = Announced::Layer2([10, 0, 0, 9].into());
         assert!(survey.announced.contains(&layer2), "{survey:?}");
         assert!(survey.gap("speakers").is_some());
+    }
+
+    #[test]
+    fn what_metallb_announced_and_ferrolb_does_not_is_missing_while_a_service_has_the_address() {
+        let layer2 = Announced::Layer2([10, 0, 0, 9].into());
+        let deleted = Announced::Layer2([10, 0, 0, 1].into());
+        let before = BTreeSet::from([bgp("a"), bgp("b"), bgp("c"), layer2, deleted]);
+        // a announces, b is silent, c announces nothing.
+        let mut now = of_two_speakers();
+        now.take(
+            "c",
+            Some(&Samples::parse("metallb_k8s_client_updates_total 1\n")),
+        );
+        let missing = |now: &Survey| missing_lines(&before, now, &addresses());
+        let of_c = "192.0.2.1 by BGP from c, which MetalLB announced: ferrolb explain svc shop/web";
+        assert_eq!(missing(&now), [of_c]);
+        now.silent.clear();
+        assert_eq!(missing(&now).len(), 3, "{:?}", missing(&now));
     }
 }

@@ -1,6 +1,7 @@
 //! Runs the steps of a migration.
 
 mod nodes;
+mod outcome;
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -47,6 +48,8 @@ pub(super) struct Migration {
     pub addresses: Addresses,
     /// The BGPPeers of each node by the plan.
     pub peers: PlannedPeers,
+    /// What is announced before, and the plan.
+    pub plans: Value,
 }
 
 impl Migration {
@@ -116,7 +119,7 @@ impl Migration {
         }
     }
 
-    /// Writes MetalLB's objects to a file, and the record to the cluster.
+    /// Writes MetalLB's objects and the plans to files, and the record to the cluster.
     async fn save(&mut self) -> Result<()> {
         let mut items = Vec::new();
         for crd in self.cluster.list(CRDS).await? {
@@ -137,6 +140,8 @@ impl Migration {
         }
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         write_private(&self.save, &serde_json::to_vec_pretty(&list)?)?;
+        let plans = self.save.with_extension("plan.json");
+        write_private(&plans, &serde_json::to_vec_pretty(&self.plans)?)?;
 
         let record = json!({
             "apiVersion": "v1",

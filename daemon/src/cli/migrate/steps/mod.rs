@@ -72,8 +72,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record => f.write_str(
-                "save MetalLB's objects to a file, and what undo needs in the ConfigMap \
-                 ferrolb-migration",
+                "save MetalLB's objects, and what is announced before and after, to files, and \
+                 what undo needs in the ConfigMap ferrolb-migration",
             ),
             Self::StopConversion(crd) => write!(
                 f,
