@@ -1,4 +1,5 @@
-//! Whether the Pods of a DaemonSet can run on a node, by the rules of the DaemonSet controller: pure.
+//! Whether the Pods of a DaemonSet can run on a node, by the rules of the DaemonSet controller:
+//! pure.
 
 use std::collections::BTreeMap;
 

@@ -17,8 +17,8 @@ use crate::core::printable::printable;
 const SETTLES: Duration = Duration::from_secs(20);
 
 impl Migration {
-    /// Compares what ferrolb announces now with what MetalLB announced when the migration began, and
-    /// prints what is missing.
+    /// Compares what ferrolb announces now with what MetalLB announced when the migration began,
+    /// and prints what is missing.
     pub(in crate::cli::migrate) async fn compare_announced(&self) -> Result<()> {
         let before = &self.record.announced;
         let end = Instant::now() + SETTLES;
