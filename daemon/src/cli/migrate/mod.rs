@@ -73,7 +73,8 @@ pub(super) struct MigrateArgs {
     /// MetalLB's namespace.
     #[arg(long, default_value = CONFIG_NAMESPACE)]
     namespace: String,
-    /// A new file for all objects of MetalLB.
+    /// A new file for all objects of MetalLB, without Secrets. What is announced before and after
+    /// goes to a file beside it that ends in .plan.json.
     #[arg(long, value_name = "FILE", default_value = "metallb-objects.json")]
     save: PathBuf,
     /// Kubeconfig file; default: $KUBECONFIG or ~/.kube/config.
