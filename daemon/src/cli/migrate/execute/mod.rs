@@ -83,11 +83,13 @@ impl Migration {
             Step::StopAllocator => self.stop_allocator().await,
             Step::StartController(name) => {
                 let replicas = self.record.replicas.get(name).copied().unwrap_or(1);
-                self.scale(name, replicas).await?;
-                self.await_replicas(name, replicas).await
+                self.scale(name, replicas).await
             }
             Step::DeleteFerrolb => self.delete_ferrolb().await,
             Step::RestoreWebhooks => {
+                for (controller, replicas) in &self.record.replicas {
+                    self.await_replicas(controller, *replicas).await?;
+                }
                 for webhook in self.record.webhooks.clone() {
                     self.cluster.apply(&as_applied(webhook)).await?;
                 }

@@ -129,14 +129,13 @@ impl fmt::Display for Step {
                 write!(f, "node {node}: drain and end ferrolb")
             }
             Self::StopAllocator => f.write_str("scale ferrolb's allocator to 0"),
-            Self::StartController(name) => write!(
-                f,
-                "scale the Deployment {name} up again and wait until it is available"
-            ),
+            Self::StartController(name) => write!(f, "scale the Deployment {name} up again"),
             Self::DeleteFerrolb => {
                 f.write_str("delete ferrolb's Deployment and DaemonSets, which have no Pods left")
             }
-            Self::RestoreWebhooks => f.write_str("restore MetalLB's webhooks"),
+            Self::RestoreWebhooks => f.write_str(
+                "wait until MetalLB's controller is available, and restore its webhooks",
+            ),
             Self::RestoreConversion(crd) => write!(f, "restore the conversion of the CRD {crd}"),
             Self::ReleaseSpeaker(name) => write!(
                 f,
@@ -355,13 +354,14 @@ fn to_metallb(facts: &Facts) -> Vec<Step> {
     }
     steps.push(Step::StopAllocator);
     steps.extend(record.replicas.into_keys().map(Step::StartController));
+    // The controller does not become available before it has put its certificate there.
+    steps.extend(record.conversions.into_keys().map(Step::RestoreConversion));
     if complete {
         steps.push(Step::DeleteFerrolb);
     }
     if !record.webhooks.is_empty() {
         steps.push(Step::RestoreWebhooks);
     }
-    steps.extend(record.conversions.into_keys().map(Step::RestoreConversion));
     if complete {
         let speakers = record.update_strategies.into_keys();
         steps.extend(speakers.map(Step::ReleaseSpeaker));

@@ -207,8 +207,8 @@ fn undo_keeps_what_a_later_run_needs_while_a_node_is_not_ready() {
         },
         Step::StopAllocator,
         Step::StartController("controller".to_owned()),
-        Step::RestoreWebhooks,
         Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
+        Step::RestoreWebhooks,
     ];
     assert_eq!(to(&facts, Goal::Metallb), expected);
 
@@ -296,9 +296,9 @@ fn undo_returns_the_moved_nodes_then_the_controller_then_the_webhooks() {
         },
         Step::StopAllocator,
         Step::StartController("controller".to_owned()),
+        Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
         Step::DeleteFerrolb,
         Step::RestoreWebhooks,
-        Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
         Step::ReleaseSpeaker("metallb-system/speaker".to_owned()),
         Step::UnmarkNodes(vec!["a".to_owned(), "b".to_owned()]),
         Step::DeleteRecord,
