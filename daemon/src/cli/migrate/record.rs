@@ -26,7 +26,7 @@ pub(super) struct Record {
     /// The addresses of all Services when it began.
     #[serde(default)]
     pub addresses: Addresses,
-    /// What MetalLB announced then, as far as it is known, and ferrolb shall announce.
+    /// What MetalLB announced then, as far as it is known, and ferrolb will announce.
     #[serde(default)]
     pub announced: BTreeSet<Announced>,
 }

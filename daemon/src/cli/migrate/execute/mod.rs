@@ -206,7 +206,7 @@ impl Migration {
         self.cluster.merge(&path, &patch).await
     }
 
-    /// Waits until a Deployment has a Pod that is available, if it shall have any.
+    /// Waits until a Deployment has a Pod that is available, if it must have any.
     async fn await_replicas(&self, deployment: &str, replicas: i64) -> Result<()> {
         let path = format!("{}/{deployment}", self.paths.deployments);
         let what = format!("the Deployment {deployment} to be available");
