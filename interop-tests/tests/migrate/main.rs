@@ -30,6 +30,20 @@ const AROUND: Duration = Duration::from_secs(2);
 /// back.
 const PATH_CHANGES: u64 = 4;
 
+/// A webhook about MetalLB's objects that is not MetalLB's.
+const POLICY: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: policy}
+webhooks:
+- name: policy.example.com
+  clientConfig: {url: 'https://127.0.0.1:1/'}
+  rules: [{apiGroups: [metallb.io], apiVersions: ['*'], operations: [DELETE], resources: [none]}]
+  failurePolicy: Ignore
+  sideEffects: None
+  admissionReviewVersions: [v1]
+";
+
 /// A pool and a Service for BGP, another of each for layer 2, and a server on every node.
 fn configuration() -> String {
     let layer2 = |document: String| document.replace("name: pool", "name: lan");
@@ -86,12 +100,14 @@ fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
     let manifest = Metallb::V0_14_9.objects().expect("the manifest");
     let daemonsets = ["daemonset/speaker"];
     with_metallb("migrate", Vec::new(), &manifest, &daemonsets, |cluster| {
+        cluster.cp.apply(POLICY)?;
         // Nothing changes with --dry-run, which shows each step.
         let shown = cluster.migrate(&["--dry-run"])?;
         for part in [
             "0 would move",
             "0 announcements of MetalLB would be lost",
             "node2: end",
+            "notice: the ValidatingWebhookConfiguration policy",
         ] {
             ensure!(shown.contains(part), "no {part:?}: {shown}");
         }
@@ -104,6 +120,7 @@ fn a_cluster_moves_from_metallb_and_back_and_loses_no_request() {
             cluster.cp.get(&[METALLB_WEBHOOKS]).is_err(),
             "{METALLB_WEBHOOKS} is still there"
         );
+        cluster.cp.get(&["validatingwebhookconfiguration/policy"])?;
         cluster.check_conversion("None")?;
         cluster.check_saved()?;
 
@@ -212,6 +229,10 @@ impl Cluster<'_> {
         self.scratch.file("saved.json")
     }
 
+    fn saved_plans(&self) -> PathBuf {
+        self.scratch.file("saved.plan.json")
+    }
+
     fn ferrolb_migrate(&self) -> Result<Command> {
         let mut command = self.cp.command(ferrolb()?);
         command.arg("migrate").arg("--kubeconfig");
@@ -230,7 +251,16 @@ impl Cluster<'_> {
 
     /// Migrates with clients of both Services, and checks what they lost.
     fn migrate_under_load(&self) -> Result<()> {
-        for report in self.under_load(|cluster| cluster.migrate(&[]).map(drop))? {
+        let migrate = |cluster: &Self| {
+            let shown = cluster.migrate(&[])?;
+            // The Service of BGP from each node, the other one from one.
+            let all = self.topology.nodes.len() + 1;
+            let expected = format!("ferrolb announces {all} of {all} announcements");
+            ensure!(shown.contains(&expected), "no {expected:?}: {shown}");
+            ensure!(!shown.contains("missing:"), "{shown}");
+            Ok(())
+        };
+        for report in self.under_load(migrate)? {
             // Of the requests that were open when the paths changed, some are cut, as all
             // connections may be.
             ensure!(
@@ -243,6 +273,7 @@ impl Cluster<'_> {
 
     fn migrate_again(&self) -> Result<()> {
         fs::remove_file(self.saved())?;
+        fs::remove_file(self.saved_plans())?;
         self.migrate(&[])?;
         self.check_runs("ferrolb")
     }
@@ -312,6 +343,11 @@ impl Cluster<'_> {
             let found = self.cp.get(&[&resource, "-n", NAMESPACE])?;
             let found = found["items"].as_array().map_or(0, Vec::len);
             ensure!(found > 0, "no {kind} in the cluster");
+        }
+        let plans: Value = serde_json::from_str(&fs::read_to_string(self.saved_plans())?)?;
+        for part in ["/metallb/announced", "/ferrolb/routes"] {
+            let found = plans.pointer(part).and_then(Value::as_array);
+            ensure!(found.is_some_and(|found| !found.is_empty()), "{plans:#}");
         }
         Ok(())
     }

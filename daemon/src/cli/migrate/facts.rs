@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::placement::Place;
+use super::record::Record;
 use crate::cli::workload_flags::{containers, flags};
 use crate::runtime::source::kube::Cluster;
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// While a node has this label, ferrolb's DaemonSets don't run on it. `deploy/` has the affinity.
 pub(super) const LABEL: &str = "ferrolb.io/speaker";
@@ -51,23 +53,6 @@ impl Paths {
     }
 }
 
-/// What a migration changes in ways that the cluster does not remember itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// The validating webhooks of MetalLB.
-    pub webhooks: Vec<Value>,
-    /// How its CRDs convert versions.
-    pub conversions: BTreeMap<String, Value>,
-    /// Replicas of its controllers.
-    pub replicas: BTreeMap<String, i64>,
-    /// Update strategies of the DaemonSets of its speakers and of frr-k8s, by namespace and name.
-    pub update_strategies: BTreeMap<String, Value>,
-    /// Whether frr-k8s had its sessions.
-    pub frr_k8s: bool,
-    /// Nodes on which its speaker ran.
-    pub nodes: BTreeSet<String>,
-}
-
 /// A Deployment of MetalLB.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Controller {
@@ -109,8 +94,12 @@ pub(super) struct Node {
     pub mark: Option<String>,
     /// Whether a Pod of MetalLB's speaker runs on it.
     pub speaker: bool,
+    /// Whether a Pod of ferrolb's DaemonSets is on it.
+    pub ferrolb: bool,
     /// The names of its images.
     pub images: BTreeSet<String>,
+    /// Which Pods can run on it.
+    pub place: Place,
 }
 
 /// What a cluster has of MetalLB and of a migration.
@@ -118,8 +107,12 @@ pub(super) struct Node {
 pub(super) struct Facts {
     pub controllers: Vec<Controller>,
     pub speakers: Vec<Speaker>,
-    /// Validating webhooks that concern the group metallb.io.
+    /// MetalLB's validating webhooks.
     pub webhooks: Vec<Value>,
+    /// The names of those of others that concern the group metallb.io.
+    pub foreign_webhooks: Vec<String>,
+    /// Whether the API server knows ferrolb's BGPSessions.
+    pub bgp_sessions: bool,
     /// CRDs of the group metallb.io that convert versions by a webhook.
     pub conversions: BTreeMap<String, Value>,
     pub nodes: Vec<Node>,
@@ -139,11 +132,8 @@ impl Facts {
         let record = cluster.get(&record).await?;
         let crds = cluster.list(CRDS).await?;
         let pods = cluster.list(&paths.pods).await?;
-        let speaking: BTreeSet<&str> = pods
-            .iter()
-            .filter(|pod| is_metallb(pod, "speaker"))
-            .filter_map(|pod| pod["spec"]["nodeName"].as_str())
-            .collect();
+        let speaking = nodes_of(&pods, |pod| is_metallb(pod, "speaker"));
+        let announcing = nodes_of(&pods, is_announcing);
         let nodes = cluster.list(NODES).await?;
         let webhooks = cluster.list(WEBHOOKS).await?;
         let mut speakers = of_metallb(&daemonsets, "speaker", speaker);
@@ -153,15 +143,20 @@ impl Facts {
             speakers.extend(found.0);
             frr_k8s = Some(found.1);
         }
+        let (webhooks, foreign) = webhooks_of(webhooks, "metallb.io", &[namespace]);
+        let nodes = nodes.iter().map(|value| Node {
+            speaker: speaking.contains(name(value)),
+            ferrolb: announcing.contains(name(value)),
+            ..node(value)
+        });
         Ok(Self {
             controllers: of_metallb(&deployments, "controller", controller),
             speakers,
-            webhooks: webhooks
-                .into_iter()
-                .filter(|webhook| concerns(webhook, "metallb.io"))
-                .collect(),
+            webhooks,
+            foreign_webhooks: foreign.iter().map(|found| name(found).to_owned()).collect(),
+            bgp_sessions: crds.iter().any(is_bgp_sessions),
             conversions: crds.iter().filter_map(conversion).collect(),
-            nodes: nodes.iter().map(|value| node(value, &speaking)).collect(),
+            nodes: nodes.collect(),
             record: record.map(|map| read_record(&map)).transpose()?,
             frr_k8s,
         })
@@ -189,6 +184,7 @@ impl Facts {
                 .map(|node| node.name.clone())
                 .collect(),
             frr_k8s: self.frr_k8s.is_some(),
+            ..Record::default()
         }
     }
 }
@@ -203,8 +199,9 @@ async fn frr_k8s_of(cluster: &Cluster, webhooks: &[Value]) -> Result<(Vec<Speake
     let mut configurations = cluster.list(FRR_CONFIGURATIONS).await?;
     // The speaker of node N writes metallb-N.
     configurations.retain(|configuration| !name(configuration).starts_with("metallb-"));
+    let namespaces = daemonsets.iter().map(namespace_of).collect::<Vec<_>>();
+    let (webhooks, _) = webhooks_of(webhooks.to_vec(), "frrk8s.metallb.io", &namespaces);
     let webhooks = webhooks.iter();
-    let webhooks = webhooks.filter(|webhook| concerns(webhook, "frrk8s.metallb.io"));
     let found = FrrK8s {
         daemonsets: speakers.iter().map(|found| found.name.clone()).collect(),
         deployments: deployments.iter().map(qualified_name).collect(),
@@ -273,6 +270,16 @@ pub(super) fn is_ferrolb(object: &Value) -> bool {
     app(object) == "ferrolb"
 }
 
+/// Whether a Pod belongs to ferrolb's allocator.
+pub(super) fn is_ferrolb_allocator(pod: &Value) -> bool {
+    is_ferrolb(pod) && label(pod, "app.kubernetes.io/component") == "allocator"
+}
+
+/// Whether a Pod belongs to a DaemonSet of ferrolb.
+pub(super) fn is_announcing(pod: &Value) -> bool {
+    is_ferrolb(pod) && !is_ferrolb_allocator(pod)
+}
+
 fn of_metallb<T>(objects: &[Value], component: &str, read: fn(&Value) -> T) -> Vec<T> {
     let found = objects.iter().filter(|value| is_metallb(value, component));
     found.map(read).collect()
@@ -304,6 +311,24 @@ fn leaves_sessions_to_frr_k8s(daemonset: &Value) -> bool {
     is_metallb(daemonset, "speaker") && bgp_types.any(|variable| variable["value"] == FRR_K8S)
 }
 
+/// The webhook configurations that concern an API group: those whose Service is in one of these
+/// namespaces, and those of others, for instance of a policy engine.
+fn webhooks_of(all: Vec<Value>, group: &str, namespaces: &[&str]) -> (Vec<Value>, Vec<Value>) {
+    let concerned = all.into_iter().filter(|webhook| concerns(webhook, group));
+    concerned.partition(|webhook| are_served_in(webhook, namespaces))
+}
+
+/// Whether a Service in one of these namespaces answers all webhooks of a configuration. MetalLB's
+/// is webhook-service or metallb-webhook-service, by the release.
+fn are_served_in(configuration: &Value, namespaces: &[&str]) -> bool {
+    let mut webhooks = configuration["webhooks"].as_array().into_iter().flatten();
+    webhooks.all(|webhook| {
+        let service = &webhook["clientConfig"]["service"];
+        let text = |field: &str| service[field].as_str().unwrap_or_default();
+        namespaces.contains(&text("namespace")) && text("name").ends_with("webhook-service")
+    })
+}
+
 /// Whether a webhook configuration concerns an API group.
 fn concerns(configuration: &Value, group: &str) -> bool {
     let webhooks = configuration["webhooks"].as_array().into_iter().flatten();
@@ -321,7 +346,20 @@ fn conversion(crd: &Value) -> Option<(String, Value)> {
     concerned.then(|| (name(crd).to_owned(), conversion.clone()))
 }
 
-fn node(node: &Value, speaking: &BTreeSet<&str>) -> Node {
+/// Whether a CRD is that of ferrolb's BGPSessions.
+pub(super) fn is_bgp_sessions(crd: &Value) -> bool {
+    name(crd) == "bgpsessions.ferrolb.io"
+}
+
+/// The nodes of some Pods.
+fn nodes_of(pods: &[Value], are_meant: impl Fn(&Value) -> bool) -> BTreeSet<&str> {
+    let pods = pods.iter().filter(|pod| are_meant(pod));
+    pods.filter_map(|pod| pod["spec"]["nodeName"].as_str())
+        .collect()
+}
+
+/// A node, without what its Pods say.
+fn node(node: &Value) -> Node {
     let images = node["status"]["images"].as_array().into_iter().flatten();
     let names = images.filter_map(|image| image["names"].as_array());
     let mark = label(node, LABEL);
@@ -329,12 +367,13 @@ fn node(node: &Value, speaking: &BTreeSet<&str>) -> Node {
         name: name(node).to_owned(),
         ready: has_condition_ready(node),
         mark: (!mark.is_empty()).then(|| mark.to_owned()),
-        speaker: speaking.contains(name(node)),
         images: names
             .flatten()
             .filter_map(Value::as_str)
             .map(short_image)
             .collect(),
+        place: Place::of(node, LABEL),
+        ..Node::default()
     }
 }
 
@@ -349,4 +388,66 @@ pub(super) fn has_condition_ready(object: &Value) -> bool {
 pub(super) fn short_image(image: &str) -> String {
     let short = image.strip_prefix("docker.io/").unwrap_or(image);
     short.strip_prefix("library/").unwrap_or(short).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn webhook(name: &str, group: &str, services: &[(&str, &str)]) -> Value {
+        let webhooks = services.iter().map(|(namespace, name)| {
+            json!({
+                "clientConfig": {"service": {"namespace": namespace, "name": name}},
+                "rules": [{"apiGroups": [group]}],
+            })
+        });
+        json!({"metadata": {"name": name}, "webhooks": webhooks.collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn only_webhooks_that_metallbs_service_answers_are_metallbs() {
+        let own = ("metallb-system", "metallb-webhook-service");
+        let policy = ("policies", "webhook-service");
+        let url = json!({
+            "metadata": {"name": "by-url"},
+            "webhooks": [
+                {"clientConfig": {"url": "https://x"}, "rules": [{"apiGroups": ["metallb.io"]}]},
+            ],
+        });
+        let all = vec![
+            webhook("metallb-webhook-configuration", "metallb.io", &[own, own]),
+            webhook(
+                "before-0.14",
+                "metallb.io",
+                &[("metallb-system", "webhook-service")],
+            ),
+            webhook("policy", "metallb.io", &[policy]),
+            webhook("mixed", "metallb.io", &[own, policy]),
+            webhook("beside", "metallb.io", &[("metallb-system", "policy")]),
+            webhook("unrelated", "apps", &[own]),
+            url,
+        ];
+        let (own, foreign) = webhooks_of(all, "metallb.io", &["metallb-system"]);
+        let names = |found: &[Value]| -> Vec<String> {
+            found.iter().map(|found| name(found).to_owned()).collect()
+        };
+        assert_eq!(
+            names(&own),
+            ["metallb-webhook-configuration", "before-0.14"]
+        );
+        assert_eq!(names(&foreign), ["policy", "mixed", "beside", "by-url"]);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read() {
+        let text = r#"{"webhooks":[],"conversions":{},"replicas":{"controller":1},
+            "update_strategies":{},"frr_k8s":false,"nodes":["a"]}"#;
+        let record = read_record(&json!({"data": {RECORD_KEY: text}})).expect("a record");
+        assert_eq!(record.nodes, BTreeSet::from(["a".to_owned()]));
+        assert!(record.addresses.is_empty() && record.announced.is_empty());
+        let error = read_record(&json!({"data": {}})).expect_err("empty");
+        assert!(error.to_string().contains("ferrolb-migration"), "{error}");
+    }
 }

@@ -4,11 +4,17 @@
 //! no label lets ferrolb run, and `moving` neither. So a migration that was interrupted continues
 //! where it ended, and can be undone.
 
+mod addresses;
+mod announcement;
 mod execute;
 mod facts;
+mod placement;
 mod preview;
+mod record;
 mod samples;
+mod sessions;
 mod steps;
+mod survey;
 
 use std::fmt::Write;
 use std::fs::File;
@@ -20,10 +26,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::Value;
 
+use self::addresses::{Addresses, changes};
 use self::execute::{Migration, in_order};
-use self::facts::{Facts, LABEL, Paths, is_ferrolb, name};
+use self::facts::{Facts, LABEL, Paths, is_bgp_sessions, is_ferrolb, name};
 use self::preview::Preview;
-use self::steps::{Goal, Install, Step, steps};
+use self::record::Record;
+use self::steps::{Goal, Install, Step, left_out, steps, without_sessions};
 use super::block_on;
 use super::output::{Style, print};
 use super::workload_flags::{common_flags, containers, index_with};
@@ -65,7 +73,8 @@ pub(super) struct MigrateArgs {
     /// MetalLB's namespace.
     #[arg(long, default_value = CONFIG_NAMESPACE)]
     namespace: String,
-    /// A new file for all objects of MetalLB.
+    /// A new file for all objects of MetalLB, without Secrets. What is announced before and after
+    /// goes to a file beside it that ends in .plan.json.
     #[arg(long, value_name = "FILE", default_value = "metallb-objects.json")]
     save: PathBuf,
     /// Kubeconfig file; default: $KUBECONFIG or ~/.kube/config.
@@ -97,22 +106,31 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
     let facts = Facts::read(&cluster, &args.namespace).await?;
     let goal = args.goal();
     let steps = steps(&facts, &install, goal).map_err(|obstacles| refusal(&obstacles))?;
+    let mut preview = Preview::default();
     if goal == Goal::Ferrolb {
-        let preview = Preview::of(&cluster, &args.namespace, index_with(&install.flags)).await?;
-        show(&preview, args.accept_losses || args.dry_run)?;
+        preview = Preview::of(&cluster, &args.namespace, index_with(&install.flags)).await?;
+        show(
+            &preview,
+            &facts,
+            &install,
+            args.accept_losses || args.dry_run,
+        )?;
     }
     if args.dry_run {
         print(&listing(&steps)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let record = record_of(&facts, &preview);
     let mut migration = Migration {
-        addresses: preview::addresses(&cluster).await?,
-        record: facts.record.clone().unwrap_or_else(|| facts.to_record()),
+        addresses: baseline(&record, &preview, args.accept_losses),
+        record,
         cluster,
         namespace: args.namespace.clone(),
         paths: Paths::new(&args.namespace),
         save: args.save.clone(),
         install: in_order(objects),
+        plans: preview.to_json()?,
+        peers: preview.peers,
     };
     let mut number = 0;
     for step in &steps {
@@ -132,17 +150,20 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
             )
         })?;
     }
+    if goal == Goal::Ferrolb && left_out(&facts, goal).is_empty() {
+        migration.compare_announced().await?;
+    }
     conclude(&facts, goal, args)
 }
 
 /// Prints the result and what to do next. Fails if nodes are left.
 fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
-    let unready = facts.nodes.iter().filter(|node| !node.ready);
-    let unready: Vec<&str> = unready.map(|node| node.name.as_str()).collect();
-    if goal != Goal::Finish && !unready.is_empty() {
+    let left_out = left_out(facts, goal);
+    if !left_out.is_empty() {
         print(&format!(
-            "left out, because they are not Ready: {}; run the same command again when they are\n",
-            unready.join(", ")
+            "left out, because they are not Ready: {}; run the same command again when they are, \
+             or when you have deleted the Nodes that don't come back\n",
+            left_out.join(", ")
         ))?;
         return Ok(ExitCode::FAILURE);
     }
@@ -168,10 +189,47 @@ fn refusal(obstacles: &[String]) -> anyhow::Error {
     anyhow!("can't migrate:\n  {}", obstacles.join("\n  "))
 }
 
+/// What is recorded: by the run that began the migration, or by this one.
+fn record_of(facts: &Facts, preview: &Preview) -> Record {
+    let begun = facts.record.clone();
+    begun.unwrap_or_else(|| Record {
+        addresses: preview.addresses.clone(),
+        announced: preview.kept(),
+        ..facts.to_record()
+    })
+}
+
+/// The addresses that Services must keep: those of the begin of the migration, and those that came
+/// later. If losses are accepted, those of now.
+fn baseline(record: &Record, preview: &Preview, losses_accepted: bool) -> Addresses {
+    let mut addresses = preview.addresses.clone();
+    if !losses_accepted {
+        let before = record.addresses.iter();
+        addresses.extend(before.map(|(service, found)| (service.clone(), found.clone())));
+    }
+    addresses
+}
+
 /// Prints what stays and what changes. Fails if something would be lost, unless that is accepted.
-fn show(preview: &Preview, accepted: bool) -> Result<()> {
+fn show(preview: &Preview, facts: &Facts, install: &Install, accepted: bool) -> Result<()> {
     print(&printable_lines(&preview.summary()?))?;
-    let losses = preview.losses();
+    for webhook in &facts.foreign_webhooks {
+        print(&format!(
+            "notice: the ValidatingWebhookConfiguration {} concerns metallb.io and is not \
+             MetalLB's: it stays\n",
+            printable(webhook)
+        ))?;
+    }
+    let mut losses = preview.losses();
+    losses.extend(without_sessions(&facts.nodes, install, &preview.peers));
+    if let Some(record) = &facts.record {
+        let changes = changes(&record.addresses, &preview.addresses);
+        losses.extend(
+            changes
+                .into_iter()
+                .map(|change| format!("{change}: since the migration began")),
+        );
+    }
     let style = Style::stdout();
     for loss in &losses {
         print(&format!("{}: {}\n", style.red("loss"), printable(loss)))?;
@@ -243,6 +301,8 @@ fn install_of(objects: &[Value]) -> Install {
         objects: objects.len(),
         images: images.map(str::to_owned).collect(),
         flags: common_flags(objects.iter().filter(|object| is_workload(object))),
+        daemonsets: daemonsets.clone().cloned().collect(),
+        bgp_sessions: objects.iter().any(is_bgp_sessions),
         without_affinity: daemonsets
             .filter(|daemonset| !avoids_label(daemonset))
             .map(|daemonset| name(daemonset).to_owned())

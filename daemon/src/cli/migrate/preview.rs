@@ -1,32 +1,34 @@
 //! What changes for Services: the plan of ferrolb beside what MetalLB does now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
 
-use super::facts::{Paths, is_metallb, name};
-use super::samples::Samples;
+use super::addresses::{Addresses, addresses, join};
+use super::announcement::Announced;
+use super::sessions::{PlannedPeers, planned_peers};
+use super::survey::Survey;
 use crate::core::api::Kind;
+use crate::core::config::peer::PasswordPlace;
 use crate::core::index::Index;
-use crate::core::plan::{Plan, plan};
+use crate::core::plan::{Plan, plan_and_index};
 use crate::runtime::source::kube::{Cluster, Snapshot};
 
-/// The addresses of each Service of type LoadBalancer, by namespace and name.
-pub(super) type Addresses = BTreeMap<String, BTreeSet<IpAddr>>;
-
-/// An announcement: the protocol, the address, and with BGP the node. By layer 2 one node announces
-/// an address, which may be another one before and after.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Announced {
-    Bgp(IpAddr, String),
-    Layer2(IpAddr),
-}
-
 /// What ferrolb would do, and what differs from now.
+#[derive(Debug, Default)]
 pub(super) struct Preview {
     plan: Plan,
+    /// The BGPPeers of each node.
+    pub peers: PlannedPeers,
+    /// The Secrets with passwords of BGPPeers.
+    secrets: BTreeSet<String>,
+    /// The addresses of now.
+    pub addresses: Addresses,
+    /// What MetalLB announces now.
+    pub metallb: Survey,
     /// Services whose addresses change, with those of now.
     moved: Vec<(String, BTreeSet<IpAddr>, BTreeSet<IpAddr>)>,
     lost: Vec<Announced>,
@@ -41,13 +43,17 @@ impl Preview {
         if let Some((kind, message)) = snapshot.unreadable.first() {
             bail!("can't list {}: {message}", kind.full_name());
         }
-        let plan = plan(index, snapshot.into_changes()?);
+        let (plan, index) = plan_and_index(index, snapshot.into_changes()?);
         let now = addresses(cluster).await?;
-        let announced = announced_by_metallb(cluster, namespace).await?;
-        Ok(Self::compare(plan, &now, &announced))
+        let metallb = Survey::of_metallb(cluster, namespace, &now).await?;
+        Ok(Self {
+            peers: planned_peers(&index),
+            secrets: secrets(&index),
+            ..Self::compare(plan, now, metallb)
+        })
     }
 
-    fn compare(plan: Plan, now: &Addresses, announced: &BTreeSet<Announced>) -> Self {
+    fn compare(plan: Plan, now: Addresses, metallb: Survey) -> Self {
         let moved = plan.services.iter().filter_map(|service| {
             let id = format!("{}/{}", service.namespace, service.name);
             let before = now.get(&id).cloned().unwrap_or_default();
@@ -56,24 +62,41 @@ impl Preview {
             moves.then_some((id, before, after))
         });
         let moved = moved.collect();
-        let addresses: BTreeSet<IpAddr> = plan
-            .services
-            .iter()
-            .flat_map(|service| service.addresses.iter().copied())
-            .collect();
-        let mut planned: BTreeSet<Announced> = BTreeSet::new();
-        for route in &plan.routes {
-            let covered = addresses.iter().filter(|ip| route.prefix.contains(*ip));
-            planned.extend(covered.map(|ip| Announced::Bgp(*ip, route.node.clone())));
-        }
-        let by_layer2 = plan.layer2.iter();
-        planned.extend(by_layer2.map(|entry| Announced::Layer2(entry.address)));
+        let planned = planned(&plan);
+        let new = planned.difference(&metallb.announced);
         Self {
             moved,
-            lost: announced.difference(&planned).cloned().collect(),
-            new: planned.difference(announced).cloned().collect(),
+            lost: metallb.announced.difference(&planned).cloned().collect(),
+            new: new.filter(|new| metallb.covers(new)).cloned().collect(),
             plan,
+            addresses: now,
+            metallb,
+            ..Self::default()
         }
+    }
+
+    /// What MetalLB announces and ferrolb will announce as well.
+    pub(super) fn kept(&self) -> BTreeSet<Announced> {
+        let lost = self.lost.iter().collect::<BTreeSet<_>>();
+        let announced = self.metallb.announced.iter();
+        announced
+            .filter(|kept| !lost.contains(kept))
+            .cloned()
+            .collect()
+    }
+
+    /// What MetalLB announces, and the plan of ferrolb.
+    pub(super) fn to_json(&self) -> Result<Value> {
+        let announced = self.metallb.announced.iter();
+        let announced: Vec<String> = announced.map(Announced::to_string).collect();
+        Ok(json!({
+            "metallb": {
+                "addresses": self.addresses,
+                "announced": announced,
+                "unknownOn": self.metallb.silent,
+            },
+            "ferrolb": serde_json::to_value(&self.plan)?,
+        }))
     }
 
     /// The reasons for which a migration would lose an address or an announcement.
@@ -158,13 +181,21 @@ impl Preview {
             plan.services.len(),
             self.moved.len()
         )?;
-        writeln!(
+        let (routes, layer2) = (plan.routes.len(), plan.layer2.len());
+        let lost = self.lost.len();
+        write!(
             text,
-            "{} routes, {} addresses by layer 2; {} announcements of MetalLB would be lost",
-            plan.routes.len(),
-            plan.layer2.len(),
-            self.lost.len()
+            "{routes} routes, {layer2} addresses by layer 2; {lost} announcements of MetalLB \
+             would be lost"
         )?;
+        match self.metallb.gap("speakers of MetalLB") {
+            Some(gap) => writeln!(
+                text,
+                ", of {} that are known\nnotice: {gap}",
+                self.metallb.announced.len()
+            )?,
+            None => text.push('\n'),
+        }
         for (service, node) in self.on_one_node() {
             writeln!(
                 text,
@@ -178,87 +209,40 @@ impl Preview {
         for notice in &plan.notices {
             writeln!(text, "notice: {}: {}", notice.object, notice.message)?;
         }
+        for secret in &self.secrets {
+            writeln!(
+                text,
+                "notice: the Secret {secret} has the password of a BGPPeer: it stays in the \
+                 cluster, and is not in the file with MetalLB's objects"
+            )?;
+        }
         Ok(text)
     }
 }
 
-impl std::fmt::Display for Announced {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bgp(address, node) => write!(f, "{address} by BGP from {node}"),
-            Self::Layer2(address) => write!(f, "{address} by layer 2"),
-        }
+/// What ferrolb would announce.
+fn planned(plan: &Plan) -> BTreeSet<Announced> {
+    let services = plan.services.iter();
+    let addresses = services.flat_map(|service| service.addresses.iter().copied());
+    let addresses: BTreeSet<IpAddr> = addresses.collect();
+    let mut planned = BTreeSet::new();
+    for route in &plan.routes {
+        let covered = addresses.iter().filter(|ip| route.prefix.contains(*ip));
+        planned.extend(covered.map(|ip| Announced::Bgp(*ip, route.node.clone())));
     }
+    let by_layer2 = plan.layer2.iter();
+    planned.extend(by_layer2.map(|entry| Announced::Layer2(entry.address)));
+    planned
 }
 
-fn join(addresses: &BTreeSet<IpAddr>) -> String {
-    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    addresses.join(", ")
-}
-
-/// The addresses in the status of all Services of type LoadBalancer.
-pub(super) async fn addresses(cluster: &Cluster) -> Result<Addresses> {
-    let services = cluster.list("/api/v1/services").await?;
-    let balanced = services
-        .iter()
-        .filter(|service| service["spec"]["type"] == "LoadBalancer");
-    let addresses = balanced.map(|service| {
-        let namespace = service["metadata"]["namespace"].as_str();
-        let id = format!("{}/{}", namespace.unwrap_or_default(), name(service));
-        let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
-        let ips = ingress
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry["ip"].as_str());
-        (id, ips.filter_map(|ip| ip.parse().ok()).collect())
+/// The Secrets that BGPPeers name.
+fn secrets(index: &Index) -> BTreeSet<String> {
+    let peers = index.config().peers.values();
+    let places = peers.filter_map(|peer| match &peer.password_place {
+        Some(PasswordPlace::Secret(name)) => Some(name.clone()),
+        Some(PasswordPlace::Field) | None => None,
     });
-    Ok(addresses.collect())
-}
-
-/// What MetalLB's speakers announce by their own metrics. A speaker that doesn't answer, for
-/// instance because it wants a token, announces nothing here.
-async fn announced_by_metallb(cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Announced>> {
-    let pods = cluster.list(&Paths::new(namespace).pods).await?;
-    let mut announced = BTreeSet::new();
-    for pod in pods.iter().filter(|pod| is_metallb(pod, "speaker")) {
-        if let Some(samples) = Samples::of(cluster, pod).await {
-            announced.extend(
-                samples
-                    .of_metric("metallb_speaker_announced")
-                    .filter_map(read),
-            );
-        }
-    }
-    Ok(announced)
-}
-
-fn read(labels: &BTreeMap<String, String>) -> Option<Announced> {
-    let address = labels.get("ip")?.parse().ok()?;
-    match labels.get("protocol")?.as_str() {
-        "bgp" => Some(Announced::Bgp(address, labels.get("node")?.clone())),
-        _ => Some(Announced::Layer2(address)),
-    }
-}
-
-/// Checks that each Service has the addresses of before, unless it was deleted.
-pub(super) fn check_unchanged(before: &Addresses, now: &Addresses) -> Result<()> {
-    for (service, addresses) in before {
-        let Some(found) = now.get(service) else {
-            continue;
-        };
-        if !addresses.is_empty() && found != addresses {
-            return Err(anyhow!(
-                "{service} had {}, and has {} now: see kubectl describe service",
-                join(addresses),
-                if found.is_empty() {
-                    "no address".to_owned()
-                } else {
-                    join(found)
-                }
-            ));
-        }
-    }
-    Ok(())
+    places.collect()
 }
 
 #[cfg(test)]
@@ -298,6 +282,13 @@ mod tests {
         [(format!("shop/{service}"), addresses)].into()
     }
 
+    fn announced(announced: &[Announced]) -> Survey {
+        Survey {
+            announced: announced.iter().cloned().collect(),
+            ..Survey::default()
+        }
+    }
+
     fn bgp(address: &str, node: &str) -> Announced {
         Announced::Bgp(address.parse().expect("an address"), node.to_owned())
     }
@@ -309,8 +300,8 @@ mod tests {
             routes: vec![route("a", "192.0.2.0/24")],
             ..Plan::default()
         };
-        let announced = BTreeSet::from([bgp("192.0.2.1", "a")]);
-        let preview = Preview::compare(plan, &now("web", "192.0.2.1"), &announced);
+        let announced = announced(&[bgp("192.0.2.1", "a")]);
+        let preview = Preview::compare(plan, now("web", "192.0.2.1"), announced);
         assert_eq!(preview.losses(), Vec::<String>::new());
         let summary = preview.summary().expect("text");
         assert!(summary.contains("0 would move"), "{summary}");
@@ -328,7 +319,7 @@ mod tests {
             ],
             ..Plan::default()
         };
-        let preview = Preview::compare(plan, &Addresses::new(), &BTreeSet::new());
+        let preview = Preview::compare(plan, Addresses::new(), Survey::default());
         let summary = preview.summary().expect("text");
         let lines = summary
             .lines()
@@ -352,8 +343,8 @@ mod tests {
             }],
             ..Plan::default()
         };
-        let announced = BTreeSet::from([bgp("192.0.2.1", "a")]);
-        let preview = Preview::compare(plan, &now("web", "192.0.2.1"), &announced);
+        let announced = announced(&[bgp("192.0.2.1", "a")]);
+        let preview = Preview::compare(plan, now("web", "192.0.2.1"), announced);
         let expected = "192.0.2.1 by BGP from a would not be announced (NodeExcluded: the node has \
                         the label)";
         assert_eq!(preview.losses(), [expected]);
@@ -371,7 +362,7 @@ mod tests {
         };
         let mut before = now("web", "192.0.2.1");
         before.extend(now("none", "192.0.2.2"));
-        let losses = Preview::compare(plan, &before, &BTreeSet::new()).losses();
+        let losses = Preview::compare(plan, before, Survey::default()).losses();
         let expected = [
             "IPAddressPool metallb-system/a: spec.addresses: empty",
             "shop/web has 192.0.2.1, and would get 192.0.2.7",
@@ -381,13 +372,36 @@ mod tests {
     }
 
     #[test]
-    fn addresses_may_appear_during_a_migration_but_not_change() {
-        let before = now("web", "192.0.2.1");
-        let mut later = before.clone();
-        later.extend(now("new", "192.0.2.2"));
-        check_unchanged(&before, &later).expect("nothing changed");
-        check_unchanged(&before, &Addresses::new()).expect("the Service was deleted");
-        let error = check_unchanged(&before, &now("web", "192.0.2.9")).expect_err("changed");
-        assert!(error.to_string().contains("192.0.2.9"), "{error}");
+    fn what_silent_speakers_announce_is_neither_lost_nor_new() {
+        let plan = Plan {
+            services: vec![service("web", "192.0.2.1"), service("two", "192.0.2.2")],
+            routes: vec![
+                route("a", "192.0.2.1/32"),
+                route("a", "192.0.2.2/32"),
+                route("b", "192.0.2.1/32"),
+            ],
+            ..Plan::default()
+        };
+        let survey = Survey {
+            asked: 2,
+            silent: BTreeSet::from(["b".to_owned()]),
+            ..announced(&[bgp("192.0.2.1", "a")])
+        };
+        let preview = Preview::compare(plan, now("web", "192.0.2.1"), survey);
+        assert_eq!(preview.losses(), Vec::<String>::new());
+        let summary = preview.summary().expect("text");
+        let lines: Vec<&str> = summary.lines().skip(1).collect();
+        let expected = [
+            "3 routes, 0 addresses by layer 2; 0 announcements of MetalLB would be lost, of 1 that \
+             are known",
+            "notice: 1 of 2 speakers of MetalLB do not answer: b; what they announce is not \
+             compared",
+        ];
+        assert_eq!(lines[..2], expected);
+        let new: Vec<&&str> = lines
+            .iter()
+            .filter(|line| line.starts_with("new:"))
+            .collect();
+        assert_eq!(new, [&"new: 192.0.2.2 by BGP from a would be announced"]);
     }
 }

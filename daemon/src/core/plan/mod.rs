@@ -191,13 +191,21 @@ impl Prediction {
 
 /// Builds the plan from an empty index and objects.
 pub(crate) fn plan(index: Index, changes: impl IntoIterator<Item = Change>) -> Plan {
+    plan_and_index(index, changes).0
+}
+
+/// The plan, and the index of all objects with the addresses that are allocated.
+pub(crate) fn plan_and_index(
+    index: Index,
+    changes: impl IntoIterator<Item = Change>,
+) -> (Plan, Index) {
     let (mut plan, index) = Plan::without_routes(index, changes);
     for name in index.nodes().keys() {
         plan.add_node(&index, &NodeRoutes::of(&index, name.clone()));
     }
     let addresses = plan.add_layer2(&index);
     plan.add_withheld_by_layer2(&index, &addresses);
-    plan
+    (plan, index)
 }
 
 fn planned_service(

@@ -1,8 +1,13 @@
 //! What a migration does, in which order: pure.
 
+mod places;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde_json::Value;
+
+pub(super) use self::places::without_sessions;
 use super::facts::{Facts, FrrK8s, METALLB, MOVING, Node, short_image};
 
 /// What is to be reached.
@@ -25,8 +30,12 @@ pub(super) struct Install {
     pub images: BTreeSet<String>,
     /// The arguments that MetalLB has as well.
     pub flags: BTreeSet<String>,
+    /// Its DaemonSets.
+    pub daemonsets: Vec<Value>,
     /// DaemonSets that would run beside MetalLB's speaker on a node with the label.
     pub without_affinity: Vec<String>,
+    /// Whether it has the CRD of BGPSessions.
+    pub bgp_sessions: bool,
 }
 
 /// One change. Each can be repeated.
@@ -63,8 +72,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record => f.write_str(
-                "save MetalLB's objects to a file, and what undo needs in the ConfigMap \
-                 ferrolb-migration",
+                "save MetalLB's objects, and what is announced before and after, to files, and \
+                 what undo needs in the ConfigMap ferrolb-migration",
             ),
             Self::StopConversion(crd) => write!(
                 f,
@@ -124,7 +133,9 @@ impl fmt::Display for Step {
             Self::DeleteFerrolb => {
                 f.write_str("delete ferrolb's Deployment and DaemonSets, which have no Pods left")
             }
-            Self::RestoreWebhooks => f.write_str("restore MetalLB's webhooks"),
+            Self::RestoreWebhooks => f.write_str(
+                "wait until MetalLB's controller is available, and restore its webhooks",
+            ),
             Self::RestoreConversion(crd) => write!(f, "restore the conversion of the CRD {crd}"),
             Self::ReleaseSpeaker(name) => write!(
                 f,
@@ -186,6 +197,14 @@ fn obstacles(facts: &Facts, install: &Install) -> Vec<String> {
              deploy/manifests/4-announcer.yaml"
         ));
     }
+    obstacles.extend(places::dark(&to_move(facts), install));
+    if !facts.bgp_sessions && !install.bgp_sessions {
+        obstacles.push(
+            "neither the cluster nor ferrolb's manifests have the CRD bgpsessions.ferrolb.io, by \
+             which migrate sees sessions: add deploy/manifests/0-crds.yaml"
+                .to_owned(),
+        );
+    }
     let workloads = facts.controllers.iter().map(|workload| &workload.flags);
     let workloads = workloads.chain(facts.speakers.iter().map(|speaker| &speaker.flags));
     let flags: BTreeSet<&String> = workloads.flatten().collect();
@@ -243,27 +262,54 @@ fn nodes_left(facts: &Facts) -> Vec<&str> {
     marked.map(|node| node.name.as_str()).collect()
 }
 
+/// The nodes that get the label of MetalLB's speaker now: those where it runs, before the speakers
+/// are bound to the label, and only then. Later a node without it is ferrolb's.
+fn to_mark(facts: &Facts) -> Vec<&Node> {
+    let bound = facts.speakers.iter().all(|speaker| speaker.bound);
+    let unmarked = facts.nodes.iter().filter(|node| node.mark.is_none());
+    unmarked.filter(|node| node.speaker && !bound).collect()
+}
+
+/// The nodes that are still MetalLB's.
+fn to_move(facts: &Facts) -> Vec<&Node> {
+    let new = to_mark(facts);
+    let nodes = facts.nodes.iter();
+    nodes
+        .filter(|node| node.mark.is_some() || new.contains(node))
+        .collect()
+}
+
+/// The nodes that can't be moved or returned now, because they are not Ready.
+pub(super) fn left_out(facts: &Facts, goal: Goal) -> Vec<&str> {
+    let concerned: Vec<&Node> = match goal {
+        Goal::Ferrolb => to_move(facts),
+        Goal::Metallb => {
+            let none = BTreeSet::new();
+            let had_speaker = facts.record.as_ref().map_or(&none, |record| &record.nodes);
+            let nodes = facts.nodes.iter();
+            nodes
+                .filter(|node| {
+                    node.mark.is_some() || node.ferrolb || had_speaker.contains(&node.name)
+                })
+                .collect()
+        }
+        Goal::Finish => Vec::new(),
+    };
+    let unready = concerned.into_iter().filter(|node| !node.ready);
+    unready.map(|node| node.name.as_str()).collect()
+}
+
 fn to_ferrolb(facts: &Facts, install: &Install) -> Vec<Step> {
     let mut steps = Vec::new();
     if facts.record.is_none() {
         steps.push(Step::Record);
     }
-    let unmarked = facts.nodes.iter().filter(|node| node.mark.is_none());
     let unbound = facts.speakers.iter().filter(|speaker| !speaker.bound);
-    let unbound: Vec<&str> = unbound.map(|speaker| speaker.name.as_str()).collect();
-    // Before the speakers are bound to the label, and only then: later a node without it is
-    // ferrolb's.
-    let new: Vec<String> = if unbound.is_empty() {
-        Vec::new()
-    } else {
-        let with_speaker = unmarked.filter(|node| node.speaker);
-        with_speaker.map(|node| node.name.clone()).collect()
-    };
-    let to_move: Vec<&Node> = facts
-        .nodes
+    let new: Vec<String> = to_mark(facts)
         .iter()
-        .filter(|node| node.mark.is_some() || new.contains(&node.name))
+        .map(|node| node.name.clone())
         .collect();
+    let to_move = to_move(facts);
     for node in to_move.iter().filter(|node| node.ready) {
         for image in &install.images {
             if !node.images.contains(&short_image(image)) {
@@ -273,13 +319,9 @@ fn to_ferrolb(facts: &Facts, install: &Install) -> Vec<Step> {
         }
     }
     if !new.is_empty() {
-        steps.push(Step::MarkNodes(new.clone()));
+        steps.push(Step::MarkNodes(new));
     }
-    steps.extend(
-        unbound
-            .into_iter()
-            .map(|name| Step::BindSpeaker(name.to_owned())),
-    );
+    steps.extend(unbound.map(|speaker| Step::BindSpeaker(speaker.name.clone())));
     steps.extend(facts.conversions.keys().cloned().map(Step::StopConversion));
     let webhooks = facts.webhooks.iter().map(super::facts::name);
     steps.extend(webhooks.map(|name| Step::DeleteWebhook(name.to_owned())));
@@ -296,8 +338,11 @@ fn to_ferrolb(facts: &Facts, install: &Install) -> Vec<Step> {
     steps
 }
 
+/// While a node is left out, what a later run needs stays: ferrolb's DaemonSets, which may run
+/// there, the labels, the restriction of MetalLB's DaemonSets, and the record.
 fn to_metallb(facts: &Facts) -> Vec<Step> {
     let record = facts.record.clone().unwrap_or_default();
+    let complete = left_out(facts, Goal::Metallb).is_empty();
     let mut steps = Vec::new();
     for node in &facts.nodes {
         if node.ready && node.mark.as_deref() != Some(METALLB) {
@@ -309,20 +354,21 @@ fn to_metallb(facts: &Facts) -> Vec<Step> {
     }
     steps.push(Step::StopAllocator);
     steps.extend(record.replicas.into_keys().map(Step::StartController));
-    steps.push(Step::DeleteFerrolb);
+    // The controller does not become available before it has put its certificate there.
+    steps.extend(record.conversions.into_keys().map(Step::RestoreConversion));
+    if complete {
+        steps.push(Step::DeleteFerrolb);
+    }
     if !record.webhooks.is_empty() {
         steps.push(Step::RestoreWebhooks);
     }
-    steps.extend(record.conversions.into_keys().map(Step::RestoreConversion));
-    steps.extend(
-        record
-            .update_strategies
-            .into_keys()
-            .map(Step::ReleaseSpeaker),
-    );
-    let nodes = facts.nodes.iter().map(|node| node.name.clone()).collect();
-    steps.push(Step::UnmarkNodes(nodes));
-    steps.push(Step::DeleteRecord);
+    if complete {
+        let speakers = record.update_strategies.into_keys();
+        steps.extend(speakers.map(Step::ReleaseSpeaker));
+        let nodes = facts.nodes.iter().map(|node| node.name.clone()).collect();
+        steps.push(Step::UnmarkNodes(nodes));
+        steps.push(Step::DeleteRecord);
+    }
     steps
 }
 

@@ -1,13 +1,34 @@
 use serde_json::json;
 
-use super::super::facts::{Controller, Record, Speaker};
+use super::super::facts::{Controller, Speaker};
+use super::super::placement::Place;
+use super::super::record::Record;
+use super::super::sessions::{PlannedPeer, PlannedPeers};
 use super::*;
+
+fn daemonset(name: &str, role: &str, pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    pod["containers"] = json!([{"args": ["run", format!("--role={role}")]}]);
+    json!({"metadata": {"name": name}, "spec": {"template": {"spec": pod}}})
+}
 
 fn install() -> Install {
     Install {
         objects: 20,
         images: BTreeSet::from(["ferrolb:dev".to_owned()]),
+        daemonsets: vec![daemonset("announcer", "announcer", &json!({}))],
+        bgp_sessions: true,
         ..Install::default()
+    }
+}
+
+/// A node with a taint.
+fn tainted(name: &str, key: &str) -> Node {
+    let taint = json!({"key": key, "effect": "NoSchedule"});
+    let object = json!({"metadata": {"name": name}, "spec": {"taints": [taint]}});
+    Node {
+        place: Place::of(&object, "label"),
+        ..node(name)
     }
 }
 
@@ -157,6 +178,113 @@ fn a_node_that_is_not_ready_keeps_its_label_and_is_left_out() {
 }
 
 #[test]
+fn only_nodes_that_are_still_to_be_moved_can_be_left_out() {
+    let mut facts = begun();
+    for node in &mut facts.nodes {
+        node.ready = false;
+    }
+    marked(&mut facts, 0, None);
+    assert_eq!(left_out(&facts, Goal::Ferrolb), ["b"]);
+    assert_eq!(left_out(&facts, Goal::Finish), [""; 0]);
+    let mut facts = self::facts();
+    facts.nodes[1].ready = false;
+    assert_eq!(left_out(&facts, Goal::Ferrolb), ["b"]);
+}
+
+#[test]
+fn undo_keeps_what_a_later_run_needs_while_a_node_is_not_ready() {
+    let mut facts = begun();
+    facts.record = Some(self::facts().to_record());
+    for node in [0, 1] {
+        marked(&mut facts, node, None);
+    }
+    facts.nodes[1].ready = false;
+    assert_eq!(left_out(&facts, Goal::Metallb), ["b"]);
+    let expected = [
+        Step::ReturnNode {
+            node: "a".to_owned(),
+            speaker: true,
+        },
+        Step::StopAllocator,
+        Step::StartController("controller".to_owned()),
+        Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
+        Step::RestoreWebhooks,
+    ];
+    assert_eq!(to(&facts, Goal::Metallb), expected);
+
+    // The same command again, when it is Ready.
+    facts.nodes[1].ready = true;
+    marked(&mut facts, 0, Some(METALLB));
+    let steps = to(&facts, Goal::Metallb);
+    let returned = Step::ReturnNode {
+        node: "b".to_owned(),
+        speaker: true,
+    };
+    assert_eq!(steps[0], returned);
+    assert_eq!(steps.last(), Some(&Step::DeleteRecord));
+}
+
+#[test]
+fn undo_does_not_wait_for_a_dead_node_that_neither_program_ran_on() {
+    let mut facts = begun();
+    facts.nodes.push(Node {
+        speaker: false,
+        ready: false,
+        ..node("dead")
+    });
+    assert_eq!(left_out(&facts, Goal::Metallb), [""; 0]);
+    facts.nodes[2].ferrolb = true;
+    assert_eq!(left_out(&facts, Goal::Metallb), ["dead"]);
+}
+
+#[test]
+fn a_node_where_no_daemonset_of_ferrolb_can_run_is_an_obstacle() {
+    let mut facts = facts();
+    facts.nodes.push(tainted("m1", "master"));
+    facts.nodes.push(tainted("m2", "master"));
+    // Without a speaker it may have any taint.
+    facts.nodes.push(Node {
+        speaker: false,
+        ..tainted("gpu", "gpu")
+    });
+    let obstacles = steps(&facts, &install(), Goal::Ferrolb).expect_err("m1 and m2");
+    let expected = "no DaemonSet of ferrolb can run on m1, m2, where MetalLB's speaker runs \
+                    (announcer: it does not tolerate the taint master:NoSchedule): ";
+    assert_eq!(obstacles.len(), 1, "{obstacles:?}");
+    assert!(obstacles[0].starts_with(expected), "{obstacles:?}");
+
+    let all = json!({"tolerations": [{"operator": "Exists"}]});
+    let mut install = install();
+    install.daemonsets.push(daemonset("layer2", "layer2", &all));
+    steps(&facts, &install, Goal::Ferrolb).expect("one can run");
+    let peer = PlannedPeer {
+        name: "tor".to_owned(),
+        router: None,
+    };
+    let of = |node: &str| (node.to_owned(), vec![peer.clone()]);
+    let peers = PlannedPeers::from([of("a"), of("m2"), of("gpu")]);
+    let losses = without_sessions(&facts.nodes, &install, &peers);
+    let expected = "m2 would have no BGP session: ferrolb's announcer can't run there (announcer: \
+                    it does not tolerate the taint master:NoSchedule)";
+    assert_eq!(losses, [expected]);
+}
+
+#[test]
+fn migrate_needs_the_kind_by_which_it_sees_sessions() {
+    let install = Install {
+        bgp_sessions: false,
+        ..install()
+    };
+    let obstacles = steps(&facts(), &install, Goal::Ferrolb).expect_err("no CRD");
+    assert!(obstacles[0].contains("0-crds.yaml"), "{obstacles:?}");
+    let facts = Facts {
+        bgp_sessions: true,
+        ..facts()
+    };
+    steps(&facts, &install, Goal::Ferrolb).expect("the cluster has it");
+}
+
+#[test]
 fn undo_returns_the_moved_nodes_then_the_controller_then_the_webhooks() {
     let mut facts = begun();
     facts.record = Some(self::facts().to_record());
@@ -168,9 +296,9 @@ fn undo_returns_the_moved_nodes_then_the_controller_then_the_webhooks() {
         },
         Step::StopAllocator,
         Step::StartController("controller".to_owned()),
+        Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
         Step::DeleteFerrolb,
         Step::RestoreWebhooks,
-        Step::RestoreConversion("bgppeers.metallb.io".to_owned()),
         Step::ReleaseSpeaker("metallb-system/speaker".to_owned()),
         Step::UnmarkNodes(vec!["a".to_owned(), "b".to_owned()]),
         Step::DeleteRecord,

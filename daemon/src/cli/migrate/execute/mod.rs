@@ -1,6 +1,8 @@
 //! Runs the steps of a migration.
 
-use std::collections::BTreeSet;
+mod nodes;
+mod outcome;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,21 +13,20 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use super::addresses::{Addresses, addresses, check_unchanged};
 use super::facts::{
-    CRDS, LABEL, METALLB, MOVING, NODES, Paths, RECORD, RECORD_KEY, Record, WEBHOOKS,
-    has_condition_ready, is_ferrolb, is_metallb, name, namespace_of, workload_path,
+    CRDS, LABEL, METALLB, NODES, Paths, RECORD, RECORD_KEY, WEBHOOKS, has_condition_ready,
+    is_ferrolb, is_ferrolb_allocator, is_metallb, name, workload_path,
 };
-use super::preview::{Addresses, addresses, check_unchanged};
-use super::samples::{Samples, Sessions};
+use super::record::Record;
+use super::sessions::PlannedPeers;
 use super::steps::Step;
+use crate::cli::workload_flags::containers;
 use crate::runtime::source::kube::Cluster;
 
 /// Limit for a workload that starts or ends, and for the sessions of a node. A drain of ferrolb
 /// takes up to 60 s (terminationGracePeriodSeconds).
 const NODE_TIMEOUT: Duration = Duration::from_secs(150);
-/// Time that frr-k8s has on a node to establish its sessions again, since it shows no states: it
-/// collects changes for 3 s, and FRR retries after 10 s (`connectTime` may be longer).
-const FRR_K8S_SETTLES: Duration = Duration::from_secs(30);
 /// Limit for kinds of a CRD that was just created.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Limit for a rolling restart of all speakers.
@@ -45,6 +46,10 @@ pub(super) struct Migration {
     pub install: Vec<Value>,
     /// Of all Services, when it began.
     pub addresses: Addresses,
+    /// The BGPPeers of each node by the plan.
+    pub peers: PlannedPeers,
+    /// What is announced before, and the plan.
+    pub plans: Value,
 }
 
 impl Migration {
@@ -82,6 +87,9 @@ impl Migration {
             }
             Step::DeleteFerrolb => self.delete_ferrolb().await,
             Step::RestoreWebhooks => {
+                for (controller, replicas) in &self.record.replicas {
+                    self.await_replicas(controller, *replicas).await?;
+                }
                 for webhook in self.record.webhooks.clone() {
                     self.cluster.apply(&as_applied(webhook)).await?;
                 }
@@ -113,7 +121,7 @@ impl Migration {
         }
     }
 
-    /// Writes MetalLB's objects to a file, and the record to the cluster.
+    /// Writes MetalLB's objects and the plans to files, and the record to the cluster.
     async fn save(&mut self) -> Result<()> {
         let mut items = Vec::new();
         for crd in self.cluster.list(CRDS).await? {
@@ -134,6 +142,8 @@ impl Migration {
         }
         let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
         write_private(&self.save, &serde_json::to_vec_pretty(&list)?)?;
+        let plans = self.save.with_extension("plan.json");
+        write_private(&plans, &serde_json::to_vec_pretty(&self.plans)?)?;
 
         let record = json!({
             "apiVersion": "v1",
@@ -196,6 +206,21 @@ impl Migration {
         self.cluster.merge(&path, &patch).await
     }
 
+    /// Waits until a Deployment has a Pod that is available, if it must have any.
+    async fn await_replicas(&self, deployment: &str, replicas: i64) -> Result<()> {
+        let path = format!("{}/{deployment}", self.paths.deployments);
+        let what = format!("the Deployment {deployment} to be available");
+        eventually(&what, NODE_TIMEOUT, async || {
+            let found = self.cluster.get(&path).await?.unwrap_or_default();
+            let status = &found["status"];
+            let observed = status["observedGeneration"] == found["metadata"]["generation"];
+            let available = status["availableReplicas"].as_i64().unwrap_or(0);
+            ensure!(observed && (available > 0 || replicas == 0), "{status}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Runs a Pod with the image on the node, which ends at once.
     async fn pull(&mut self, node: &str, image: &str) -> Result<()> {
         let name = format!("ferrolb-image-{node}");
@@ -217,6 +242,7 @@ impl Migration {
                 "nodeName": node, "restartPolicy": "Never",
                 "automountServiceAccountToken": false,
                 "tolerations": [{"operator": "Exists"}],
+                "imagePullSecrets": pull_secrets(&self.install, image),
                 "containers": [container],
             },
         });
@@ -268,157 +294,11 @@ impl Migration {
         check_unchanged(&self.addresses, &addresses(&self.cluster).await?)
     }
 
-    /// Replaces MetalLB's speaker by ferrolb on one node.
-    async fn move_node(&self, node: &str) -> Result<()> {
-        let speaker = self.metallb_pods(node).await?;
-        let before = self.sessions_of_metallb(&speaker).await;
-        self.mark(node, Some(MOVING)).await?;
-        let what = format!("the end of MetalLB's speaker on {node}");
-        eventually(&what, NODE_TIMEOUT, async || {
-            check_none(&self.metallb_pods(node).await?)
-        })
-        .await?;
-        self.mark(node, None).await?;
-        self.await_daemonsets(node).await?;
-        self.await_sessions(node, before.as_ref(), is_ferrolb)
-            .await?;
-        self.check_addresses().await
-    }
-
-    /// Replaces ferrolb by MetalLB's speaker on one node.
-    async fn return_node(&self, node: &str, speaker: bool) -> Result<()> {
-        let ours = self.pods_on(node, is_announcing).await?;
-        let before = self.sessions(&ours).await;
-        self.mark(node, Some(MOVING)).await?;
-        self.await_no_pod("ferrolb", |pod| is_announcing(pod) && is_on(pod, node))
-            .await?;
-        if !speaker {
-            return Ok(());
-        }
-        self.mark(node, Some(METALLB)).await?;
-        let what = format!("MetalLB's speaker on {node} to be Ready");
-        eventually(&what, NODE_TIMEOUT, async || {
-            let pods = self.metallb_pods(node).await?;
-            ensure!(
-                pods.len() >= self.record.update_strategies.len(),
-                "a Pod is missing"
-            );
-            check_ready(&pods)
-        })
-        .await?;
-        if self.record.frr_k8s {
-            sleep(FRR_K8S_SETTLES).await;
-            return Ok(());
-        }
-        self.await_sessions(node, before.as_ref(), |pod| is_metallb(pod, "speaker"))
-            .await
-    }
-
-    /// The Pods of MetalLB's DaemonSets on a node.
-    async fn metallb_pods(&self, node: &str) -> Result<Vec<Value>> {
-        let daemonsets = &self.record.update_strategies;
-        let namespaces = daemonsets.keys().filter_map(|name| name.split_once('/'));
-        let namespaces: BTreeSet<&str> = namespaces.map(|(namespace, _)| namespace).collect();
-        let mut found = Vec::new();
-        for namespace in namespaces {
-            let pods = self.cluster.list(&Paths::new(namespace).pods).await?;
-            found.extend(pods.into_iter().filter(|pod| {
-                is_on(pod, node)
-                    && daemonset_of(pod).is_some_and(|owner| daemonsets.contains_key(&owner))
-            }));
-        }
-        Ok(found)
-    }
-
-    /// The sessions of MetalLB's Pods. `None` if they don't answer, or if frr-k8s has them: its
-    /// metrics need a token.
-    async fn sessions_of_metallb(&self, pods: &[Value]) -> Option<Sessions> {
-        if self.record.frr_k8s {
-            return None;
-        }
-        self.sessions(pods).await
-    }
-
-    async fn pods_on(&self, node: &str, of: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
-        let mut pods = self.cluster.list(&self.paths.pods).await?;
-        pods.retain(|pod| is_on(pod, node) && of(pod));
-        Ok(pods)
-    }
-
     async fn await_no_pod(&self, what: &str, of: impl Fn(&Value) -> bool) -> Result<()> {
         eventually(&format!("the end of {what}"), NODE_TIMEOUT, async || {
             let mut pods = self.cluster.list(&self.paths.pods).await?;
             pods.retain(&of);
             check_none(&pods)
-        })
-        .await
-    }
-
-    /// Waits until a Pod of each DaemonSet of ferrolb that the node needs is Ready.
-    async fn await_daemonsets(&self, node: &str) -> Result<()> {
-        self.await_ready(node, "ferrolb", is_announcing).await?;
-        let what = format!("all DaemonSets of ferrolb on {node}");
-        eventually(&what, NODE_TIMEOUT, async || {
-            let daemonsets = self.cluster.list(&self.paths.daemonsets).await?;
-            for daemonset in daemonsets.iter().filter(|value| is_ferrolb(value)) {
-                let status = &daemonset["status"];
-                let wanted = status["desiredNumberScheduled"].as_i64().unwrap_or(0);
-                let ready = status["numberReady"].as_i64().unwrap_or(0);
-                ensure!(ready >= wanted, "{}: {ready} of {wanted}", name(daemonset));
-            }
-            Ok(())
-        })
-        .await?;
-        self.await_ready(node, "ferrolb", is_announcing).await
-    }
-
-    /// Waits until there are such Pods on the node and all are Ready.
-    async fn await_ready(&self, node: &str, what: &str, of: impl Fn(&Value) -> bool) -> Result<()> {
-        let what = format!("{what} on {node} to be Ready");
-        eventually(&what, NODE_TIMEOUT, async || {
-            let pods = self.pods_on(node, &of).await?;
-            ensure!(!pods.is_empty(), "there is no Pod");
-            check_ready(&pods)
-        })
-        .await
-    }
-
-    /// The sessions of these Pods. `None` if no Pod answers.
-    async fn sessions(&self, pods: &[Value]) -> Option<Sessions> {
-        let mut all: Option<Sessions> = None;
-        for pod in pods {
-            if let Some(samples) = Samples::of(&self.cluster, pod).await {
-                let sessions = samples.sessions();
-                let all = all.get_or_insert_default();
-                all.up.extend(sessions.up);
-                all.down.extend(sessions.down);
-            }
-        }
-        all
-    }
-
-    /// Waits until each session that was established before is established again. Without
-    /// knowledge of before: until all are.
-    async fn await_sessions(
-        &self,
-        node: &str,
-        before: Option<&Sessions>,
-        of: impl Fn(&Value) -> bool,
-    ) -> Result<()> {
-        let what = format!("the sessions of {node}");
-        eventually(&what, NODE_TIMEOUT, async || {
-            let pods = self.pods_on(node, &of).await?;
-            let now = self.sessions(&pods).await;
-            let now = now.context(
-                "no metrics of its Pods: the API server must reach the port of the annotation \
-                 prometheus.io/port",
-            )?;
-            let missing: BTreeSet<&String> = match before {
-                Some(before) => before.up.difference(&now.up).collect(),
-                None => now.down.iter().collect(),
-            };
-            ensure!(missing.is_empty(), "not established: {missing:?}");
-            Ok(())
         })
         .await
     }
@@ -467,6 +347,35 @@ impl Migration {
     }
 }
 
+/// The names of the Secrets with which the workloads pull an image: of their Pods, and of their
+/// ServiceAccounts.
+fn pull_secrets(objects: &[Value], image: &str) -> Vec<Value> {
+    let has_image = |object: &&Value| containers(object).any(|found| found["image"] == image);
+    let accounts_of = |pod: &Value| {
+        let account = pod["serviceAccountName"].clone();
+        let accounts = objects
+            .iter()
+            .filter(|object| object["kind"] == "ServiceAccount");
+        accounts
+            .filter(|found| found["metadata"]["name"] == account)
+            .map(|found| &found["imagePullSecrets"])
+            .collect::<Vec<_>>()
+    };
+    let mut secrets: Vec<Value> = Vec::new();
+    for workload in objects.iter().filter(has_image) {
+        let pod = &workload["spec"]["template"]["spec"];
+        let lists = accounts_of(pod)
+            .into_iter()
+            .chain([&pod["imagePullSecrets"]]);
+        for secret in lists.filter_map(Value::as_array).flatten() {
+            if !secrets.contains(secret) {
+                secrets.push(secret.clone());
+            }
+        }
+    }
+    secrets
+}
+
 fn check_none(pods: &[Value]) -> Result<()> {
     let left: Vec<&str> = pods.iter().map(name).collect();
     ensure!(left.is_empty(), "still there: {}", left.join(", "));
@@ -480,24 +389,8 @@ fn check_ready(pods: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// `namespace/name` of the DaemonSet that a Pod belongs to.
-fn daemonset_of(pod: &Value) -> Option<String> {
-    let owners = pod["metadata"]["ownerReferences"].as_array()?;
-    let owner = owners.iter().find(|owner| owner["kind"] == "DaemonSet")?;
-    Some(format!("{}/{}", namespace_of(pod), owner["name"].as_str()?))
-}
-
 fn is_on(pod: &Value, node: &str) -> bool {
     pod["spec"]["nodeName"] == node
-}
-
-fn is_ferrolb_allocator(pod: &Value) -> bool {
-    is_ferrolb(pod) && pod["metadata"]["labels"]["app.kubernetes.io/component"] == "allocator"
-}
-
-/// Whether a Pod belongs to a DaemonSet of ferrolb.
-fn is_announcing(pod: &Value) -> bool {
-    is_ferrolb(pod) && !is_ferrolb_allocator(pod)
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -601,6 +494,25 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let error = write_private(&file, b"{}").expect_err("exists").to_string();
         assert!(error.contains("--save"), "{error}");
+    }
+
+    #[test]
+    fn an_image_is_pulled_with_the_secrets_of_its_workloads() {
+        let pod = |image: &str, secret: &str| {
+            json!({"kind": "DaemonSet", "spec": {"template": {"spec": {
+                "serviceAccountName": "announcer",
+                "imagePullSecrets": [{"name": secret}],
+                "containers": [{"image": image}],
+            }}}})
+        };
+        let account = json!({
+            "kind": "ServiceAccount", "metadata": {"name": "announcer"},
+            "imagePullSecrets": [{"name": "account"}],
+        });
+        let objects = [account, pod("a", "x"), pod("a", "x"), pod("b", "y")];
+        let expected = [json!({"name": "account"}), json!({"name": "x"})];
+        assert_eq!(pull_secrets(&objects, "a"), expected);
+        assert_eq!(pull_secrets(&objects[1..], "c"), Vec::<Value>::new());
     }
 
     #[test]
