@@ -190,14 +190,28 @@ fn check_names_the_config_map_that_is_ignored_and_one_that_is_not_read() {
         ),
         "{text}"
     );
-    for (name, namespace) in [("metallb", "metallb-system"), ("config", "elsewhere")] {
+    for (name, namespace, options) in [
+        ("metallb", "metallb-system", "--config-map metallb"),
+        ("config", "lb", "--config-namespace lb"),
+        (
+            "release",
+            "lb",
+            "--config-map release --config-namespace lb",
+        ),
+    ] {
         let folder = folder_of("all.yaml", &config_map(name, namespace).to_string());
         let path = folder.path().display().to_string();
         let text = stdout(&ferrolb(&["check", "-f", &path]));
-        assert!(
-            text.contains("MetalLB's ConfigMap is read only if its name is config"),
-            "{text}"
+        let advice = format!(
+            "MetalLB's ConfigMap is read only if its name is config and it is in the namespace \
+             metallb-system: add {options}, or print"
         );
+        assert!(text.contains(&advice), "{text}");
+        // What the advice names.
+        let options = options.split(' ');
+        let arguments: Vec<&str> = ["check", "-f", &path].into_iter().chain(options).collect();
+        let text = stdout(&ferrolb(&arguments));
+        assert!(text.contains("all valid: 1 objects read"), "{text}");
     }
     // Other programs have a ConfigMap of this name too.
     let other = "{apiVersion: v1, kind: Namespace, metadata: {name: web}}\n---\n\

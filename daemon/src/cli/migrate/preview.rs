@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use super::facts::{Paths, is_metallb, name};
 use super::samples::Samples;
 use crate::core::api::Kind;
+use crate::core::config::ConfigPlaces;
 use crate::core::index::Index;
 use crate::core::plan::{Plan, plan};
 use crate::runtime::source::kube::{Cluster, Snapshot};
@@ -37,7 +38,7 @@ impl Preview {
     /// Plans with the cluster's objects, and asks MetalLB's speakers what they announce.
     pub(super) async fn of(cluster: &Cluster, namespace: &str, index: Index) -> Result<Self> {
         let namespaces = [namespace.to_owned()];
-        let snapshot = Snapshot::read(cluster, &Kind::ALL, &namespaces).await?;
+        let snapshot = Snapshot::read(cluster, &Kind::ALL, &ConfigPlaces::of(&namespaces)).await?;
         if let Some((kind, message)) = snapshot.unreadable.first() {
             bail!("can't list {}: {message}", kind.full_name());
         }

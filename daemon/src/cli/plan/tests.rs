@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan_manifests;
 use crate::cli::convert;
-use crate::core::config::{CONFIG_NAMESPACE, config_map};
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces, config_map};
 use crate::core::index::Index;
 use crate::core::plan::{Plan, PlannedRoute};
 use crate::runtime::source::config_maps;
@@ -24,7 +24,8 @@ fn walkthrough(name: &str) -> Plan {
 
 fn plan_of(paths: Vec<PathBuf>, index: Index) -> Plan {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, index)
+    let manifests = Loader::new(paths, ConfigPlaces::of(&namespaces)).load();
+    plan_manifests(&manifests, &namespaces, index)
 }
 
 fn case(name: &str) -> Plan {
@@ -364,7 +365,8 @@ fn a_manifest_without_namespace_is_read_as_if_in_the_default_one_of_its_kind() {
                 {apiVersion: v1, kind: Service, metadata: {name: s}}\n";
     std::fs::write(folder.path().join("all.yaml"), text).expect("written");
     let namespaces = ["config".to_owned(), CONFIG_NAMESPACE.to_owned()];
-    let manifests = Loader::new(vec![folder.path().to_owned()], &namespaces).load();
+    let places = ConfigPlaces::of(&namespaces);
+    let manifests = Loader::new(vec![folder.path().to_owned()], places).load();
     let keys: Vec<String> = manifests.objects.keys().map(ToString::to_string).collect();
     assert_eq!(keys, ["Service default/s", "IPAddressPool config/p"]);
 }

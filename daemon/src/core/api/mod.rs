@@ -100,7 +100,7 @@ impl fmt::Debug for Meta {
 
 /// The older API version of MetalLB's BGPPeer.
 pub(crate) const BGP_PEER_V1BETA1: &str = "metallb.io/v1beta1";
-/// The name of the ConfigMap that MetalLB before 0.13 read.
+/// The default name of the ConfigMap that MetalLB before 0.13 read.
 pub(crate) const CONFIG_MAP: &str = "config";
 
 /// The kinds of objects that ferrolb reads.
@@ -119,7 +119,7 @@ pub enum Kind {
     /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
     Secret,
     /// `v1` ConfigMap in a configuration namespace, with MetalLB's configuration before 0.13. Only
-    /// the name `config` is read.
+    /// the one of a given name is read.
     ConfigMap,
     /// `metallb.io/v1beta1` IPAddressPool.
     IpAddressPool,

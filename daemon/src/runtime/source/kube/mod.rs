@@ -60,6 +60,7 @@ use self::leader_election::{Lead, LeaderElection};
 use self::watch::{Context, Freshness};
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::AllSessions;
+use crate::core::config::ConfigPlaces;
 use crate::runtime::role::Role;
 use crate::runtime::source::bgp_sessions::{SessionEnds, session_channels};
 use crate::runtime::source::{Event, Source, StatusReceiver, api_writes, status_writes};
@@ -79,8 +80,8 @@ const WATCH_RESTART_DELAY: Duration = Duration::from_secs(10);
 pub(crate) struct KubeOptions {
     /// Absent: the Pod's service account, or the default kubeconfig.
     pub kubeconfig: Option<PathBuf>,
-    /// Namespaces with configuration and Secrets; at least one.
-    pub config_namespaces: Vec<String>,
+    /// Where the configuration and its Secrets are: at least one namespace.
+    pub config: ConfigPlaces,
     /// Allocators take part in leader election and write status.
     pub role: Role,
     /// Unique to this process, such as the Pod's name with a random suffix.
@@ -178,16 +179,17 @@ const ALLOCATED_FROM: [Kind; 5] = [
 ///
 /// The client's configuration is invalid.
 pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
-    if options.config_namespaces.is_empty() {
+    if options.config.namespaces.is_empty() {
         return Err(StartError::NoConfigNamespace);
     }
     let client = client::connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
     let (status, mut writes) = status_writes();
-    let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
+    let namespaces: BTreeSet<String> = options.config.namespaces.iter().cloned().collect();
     let context = Context {
         client,
         config_namespaces: namespaces.into_iter().collect(),
+        config_map: options.config.config_map.as_str().into(),
         key_namespace: options.lease_namespace.as_str().into(),
         role: options.role,
         events: events_in,
@@ -263,14 +265,15 @@ pub(crate) fn observed_kinds() -> impl Iterator<Item = Kind> {
 pub(crate) async fn observe(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
-    config_namespaces: &[String],
+    config: &ConfigPlaces,
 ) -> Result<Observed, StartError> {
     let client = client::connect_to(kubeconfig, context).await?;
     let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
-    let namespaces: BTreeSet<String> = config_namespaces.iter().cloned().collect();
+    let namespaces: BTreeSet<String> = config.namespaces.iter().cloned().collect();
     let mut watches = Watches::new(Context {
         client: client.clone(),
         config_namespaces: namespaces.into_iter().collect(),
+        config_map: config.config_map.as_str().into(),
         key_namespace: "".into(),
         role: Role::All,
         events: events_in.clone(),

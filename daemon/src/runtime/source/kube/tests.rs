@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::core::allocate::Allocation;
 use crate::core::api::{ObjectKey, ObjectName, RawObject};
+use crate::core::config::ConfigPlaces;
 use crate::core::index::Index;
 use crate::core::index::change::Change;
 
@@ -157,7 +158,7 @@ fn options(role: Role, port: u16, serving: Handle) -> (KubeOptions, tempfile::Na
     std::fs::write(file.path(), kubeconfig.to_string()).expect("written");
     let options = KubeOptions {
         kubeconfig: Some(file.path().to_owned()),
-        config_namespaces: vec!["metallb-system".to_owned()],
+        config: ConfigPlaces::of(&["metallb-system".to_owned()]),
         role,
         identity: "test".to_owned(),
         lease_namespace: "metallb-system".to_owned(),
