@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(offered, ["status"]);
         assert!(commands_and_options(&words("explain ")).contains(&"pool".to_owned()));
         let offered = commands_and_options(&words("status --con"));
-        assert_eq!(offered, ["--context", "--config-namespace"]);
+        assert_eq!(offered, ["--context", "--config-namespace", "--config-map"]);
         assert!(!commands_and_options(&words("")).contains(&"complete-names".to_owned()));
     }
 }
