@@ -222,6 +222,44 @@ fn check_names_the_config_map_that_is_ignored_and_one_that_is_not_read() {
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
 }
 
+/// An AddressPool, as YAML.
+fn address_pool(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: metallb.io/v1beta1\nkind: AddressPool\nmetadata: {{name: {name}, namespace: \
+         lb}}\nspec: {spec}\n---\n"
+    )
+}
+
+#[test]
+fn an_address_pool_is_converted_to_a_pool_and_its_advertisements() {
+    let ads = "bgpAdvertisements: [{localPref: 7, communities: [a]}, {aggregationLength: 24}]";
+    let routed = format!("{{protocol: bgp, addresses: [192.0.2.0/24], {ads}}}");
+    let lan = "{protocol: layer2, addresses: [198.51.100.0/24], autoAssign: false}";
+    let input = address_pool("routed", &routed) + &address_pool("lan", lan);
+    let output = convert(&input);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    insta::assert_snapshot!(stdout(&output));
+    // What it prints is valid.
+    let folder = folder_of("all.yaml", &stdout(&output).replace("[a]", "['64512:1']"));
+    let path = folder.path().display().to_string();
+    let text = stdout(&ferrolb(&["check", "--config-namespace=lb", "-f", &path]));
+    assert!(!text.contains("AddressPool lb/"), "{text}");
+}
+
+#[test]
+fn an_invalid_address_pool_is_named_with_its_place() {
+    let input =
+        address_pool("old", "{protocol: arp}") + &address_pool("odd", "{protocol: bgp, x: 1}");
+    let output = convert(&input);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "");
+    assert_eq!(
+        stderr(&output),
+        "<stdin>:1 AddressPool lb/old: spec.protocol: \"arp\" is not known: write layer2 or bgp\n\
+         <stdin>:6 AddressPool lb/odd: spec.x: AddressPool has no such field: check the spelling\n"
+    );
+}
+
 #[test]
 fn the_help_has_examples() {
     let help = stdout(&ferrolb(&["convert", "--help"]));

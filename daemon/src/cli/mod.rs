@@ -77,8 +77,8 @@ enum Command {
     /// Validate manifests and print each error with its place and remedy. Exits with 1 if there are
     /// errors.
     Check(check::CheckArgs),
-    /// Print the resources that MetalLB's ConfigMap means, which configured it before 0.13. Their
-    /// effect is the same, so that they can replace it.
+    /// Print the resources that MetalLB's ConfigMap and AddressPools mean, which configured it
+    /// before 0.14. Their effect is the same, so that they can replace them.
     Convert(convert::ConvertArgs),
     /// Print the CRDs of ferrolb's own resources, for kubectl apply -f -.
     Crds,

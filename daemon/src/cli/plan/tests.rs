@@ -192,6 +192,11 @@ fn objects_of_both_groups_refer_to_each_other_and_the_older_of_one_name_is_used(
 }
 
 #[test]
+fn an_address_pool_is_announced_by_its_protocol_alone() {
+    insta::assert_snapshot!(report(&case("address-pools")));
+}
+
+#[test]
 fn each_withheld_route_has_a_reason() {
     insta::assert_snapshot!(report(&case("withheld")));
 }
@@ -334,11 +339,12 @@ fn the_converted_resources_have_the_effect_of_the_config_map() {
     for name in ["1", "3", "4", "5", "all-keys"] {
         let before = walkthrough(name);
         assert!(before.errors.is_empty(), "{name}: {}", report(&before));
-        let (texts, _) = config_maps::read(&folder.join(name).join("config.yaml")).expect("read");
-        let text = texts[0].text.as_deref().expect("a text");
+        let found = config_maps::read(&folder.join(name).join("config.yaml")).expect("read");
+        let text = found.texts[0].text.as_deref().expect("a text");
         let objects = config_map::convert(text, CONFIG_NAMESPACE).expect("valid");
         let named = config_map::kubernetes_names(objects).expect("names");
-        let yaml = convert::yaml(&named.objects, "a test").expect("YAML");
+        let yaml =
+            convert::yaml(named.objects.iter().map(|object| &object.raw), "a test").expect("YAML");
         let converted = tempfile::tempdir().expect("a folder");
         let file = converted.path().join("resources.yaml");
         std::fs::write(&file, yaml).expect("written");

@@ -77,6 +77,10 @@ impl PoolStatuses {
                 continue;
             };
             let key = &details.object;
+            if config.sources.origin(key) != key {
+                // A ConfigMap or an AddressPool means it: it has no status.
+                continue;
+            }
             let status = status_of(pool, &in_use);
             if index.pool_status(key) == Some(status) {
                 continue;

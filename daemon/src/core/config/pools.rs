@@ -24,6 +24,10 @@ impl ConfigObjects {
         for (key, raw, parsed) in self.pools_in_order(config) {
             let name = &key.name.name;
             let labels = &raw.metadata.labels;
+            let origin = config.sources.origin(key).kind;
+            let refused = |kind: Kind| self.unreadable.contains_key(&kind);
+            let unreadable =
+                refused(key.kind) || origin == Kind::AddressPool && refused(Kind::AddressPool);
             let parse = |spec: PoolSpec, frozen: bool| {
                 let resource = PoolResource {
                     object: key,
@@ -50,7 +54,6 @@ impl ConfigObjects {
                 good.insert(key.clone(), spec);
                 Ok(())
             };
-            let unreadable = self.unreadable.contains_key(&key.kind);
             let parsed = parsed.check(|spec| parse(spec, unreadable));
             let Err(error) = parsed.and_then(&mut insert) else {
                 continue;

@@ -375,6 +375,7 @@ impl Index {
             }
             Kind::Secret
             | Kind::ConfigMap
+            | Kind::AddressPool
             | Kind::IpAddressPool
             | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
@@ -405,6 +406,7 @@ impl Index {
             Kind::ServiceCidr => self.set_service_cidr(&key.name.name, None),
             Kind::Secret
             | Kind::ConfigMap
+            | Kind::AddressPool
             | Kind::IpAddressPool
             | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
@@ -501,6 +503,7 @@ impl Index {
             Kind::ServiceCidr => named(self.service_cidrs.keys().collect()),
             Kind::Secret
             | Kind::ConfigMap
+            | Kind::AddressPool
             | Kind::IpAddressPool
             | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer

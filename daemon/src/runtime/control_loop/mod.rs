@@ -52,9 +52,10 @@ const TICK: Duration = Duration::from_secs(1);
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kinds that routes are computed from.
-const ANNOUNCED_FROM: [Kind; 10] = [
+const ANNOUNCED_FROM: [Kind; 11] = [
     Kind::Node,
     Kind::ConfigMap,
+    Kind::AddressPool,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::BfdProfile,

@@ -16,11 +16,6 @@ pub(super) fn advice(raw: &RawObject, config: &ConfigPlaces) -> Option<String> {
 /// MetalLB's kinds.
 fn metallb(group: &str, raw: &RawObject, config: &ConfigPlaces) -> Option<String> {
     let advice = match (group, raw.kind.as_str()) {
-        ("metallb.io", "AddressPool") => {
-            "this older form is not supported: move its addresses to an IPAddressPool, its \
-            bgpAdvertisements to BGPAdvertisements, and write an L2Advertisement for protocol: \
-            layer2"
-        }
         ("", "ConfigMap") if is_metallb_config(raw) => return Some(unread_config_map(raw, config)),
         ("", "ConfigMap") if raw.metadata.name == "kubevip" => {
             "kube-vip's address ranges are not read: write an IPAddressPool"

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::convert::Object;
-use super::mistake::Mistake;
+use super::mistake::shown;
 use super::names::kubernetes_names;
-use super::precedence::{others, takes_precedence};
-use super::source::Source;
-use super::{KEY, convert, text_of};
+use super::precedence::{is_pool, others, takes_precedence};
+use super::sources::{Origin, Sources};
+use super::{convert, text_of};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::{Problem, Severity};
-
-/// Maximum number of mistakes that are reported at once.
-const MISTAKES_MAX: usize = 20;
 
 /// The ConfigMaps, by name.
 #[derive(Debug, Default)]
@@ -37,35 +34,6 @@ pub(in crate::core::config) struct Additions {
     pub problems: Vec<Problem>,
     /// Whether they say all that they mean: otherwise Services keep addresses outside of all pools.
     pub are_complete: bool,
-}
-
-/// The ConfigMaps that objects come from, and where in them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sources(BTreeMap<ObjectKey, (ObjectKey, Source)>);
-
-impl Sources {
-    /// The object of the cluster that means this one: itself, or the ConfigMap.
-    pub(crate) fn origin<'a>(&'a self, object: &'a ObjectKey) -> &'a ObjectKey {
-        let of_config_map = self.0.get(object).map(|(config_map, _)| config_map);
-        of_config_map.unwrap_or(object)
-    }
-
-    /// The problem with the ConfigMap's name and line, if its object is not in the cluster.
-    pub(crate) fn resolve(&self, problem: Problem) -> Problem {
-        let Some((config_map, source)) = self.0.get(&problem.object) else {
-            return problem;
-        };
-        let is_path = |path: &str| path.starts_with("spec") && !path.contains(' ');
-        let parts = problem.message.split_once(": ");
-        let (path, message) = parts
-            .filter(|(path, _)| is_path(path))
-            .unwrap_or(("", &problem.message));
-        Problem {
-            object: config_map.clone(),
-            message: shown(&[source.mistake(path, message)]),
-            ..problem
-        }
-    }
 }
 
 impl ConfigMaps {
@@ -129,9 +97,7 @@ impl Additions {
             let named = kubernetes_names(meant.to_vec()).map(|named| named.objects);
             let named = named.unwrap_or_default();
             let others = others(&preferred, &named);
-            let has_pool = preferred
-                .keys()
-                .any(|key| matches!(key.kind, Kind::IpAddressPool | Kind::FerrolbIpAddressPool));
+            let has_pool = preferred.keys().any(|key| is_pool(key.kind));
             let notice = precedence_notice(name, &others, &named, existing);
             self.notice(key.clone(), notice);
             if !others.is_empty() {
@@ -165,8 +131,9 @@ impl Additions {
     ) {
         for object in meant {
             if !existing.contains_key(&object.key) {
-                let source = (config_map.clone(), object.source.clone());
-                self.sources.0.insert(object.key.clone(), source);
+                let place = Origin::ConfigMap(object.source.clone());
+                self.sources
+                    .add(object.key.clone(), config_map.clone(), place);
                 self.objects.insert(object.key.clone(), object.raw.clone());
             }
         }
@@ -216,17 +183,4 @@ fn precedence_notice(
          create the others, then delete it ({delete})",
         meant.len()
     )
-}
-
-/// Mistakes with their lines, in one text.
-fn shown(mistakes: &[Mistake]) -> String {
-    let listed = mistakes.iter().take(MISTAKES_MAX);
-    let listed: Vec<String> = listed
-        .map(|mistake| format!("line {}: {mistake}", mistake.line))
-        .collect();
-    let more = match mistakes.len().saturating_sub(MISTAKES_MAX) {
-        0 => String::new(),
-        more => format!("; and {more} more mistakes"),
-    };
-    format!("data.{KEY} {}{more}", listed.join("; "))
 }

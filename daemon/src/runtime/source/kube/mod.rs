@@ -107,7 +107,7 @@ pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
 }
 
 /// The kinds that routes depend on.
-const ANNOUNCER_READS: [Kind; 17] = [
+const ANNOUNCER_READS: [Kind; 18] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
@@ -117,6 +117,7 @@ const ANNOUNCER_READS: [Kind; 17] = [
     Kind::FerrolbCommunity,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::BfdProfile,
     Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
@@ -128,13 +129,14 @@ const ANNOUNCER_READS: [Kind; 17] = [
 ];
 
 /// The kinds that layer 2 depends on. Of Secrets it reads only those with the key of hellos.
-const LAYER2_READS: [Kind; 10] = [
+const LAYER2_READS: [Kind; 11] = [
     Kind::Namespace,
     Kind::Node,
     Kind::Secret,
     Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::L2Advertisement,
     Kind::FerrolbL2Advertisement,
     Kind::Service,
@@ -144,7 +146,7 @@ const LAYER2_READS: [Kind; 10] = [
 /// The kinds that an allocator watches: those that it allocates from, those with addresses that
 /// Services must not get, those that say whether it creates the key of hellos, and those that take
 /// precedence over the ConfigMap.
-const ALLOCATOR_READS: [Kind; 14] = [
+const ALLOCATOR_READS: [Kind; 15] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
@@ -152,6 +154,7 @@ const ALLOCATOR_READS: [Kind; 14] = [
     Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::BgpAdvertisement,
@@ -162,11 +165,12 @@ const ALLOCATOR_READS: [Kind; 14] = [
 ];
 
 /// Kinds that must be listed consistently in a term before the leader allocates.
-const ALLOCATED_FROM: [Kind; 5] = [
+const ALLOCATED_FROM: [Kind; 6] = [
     Kind::Namespace,
     Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::Service,
 ];
 

@@ -26,6 +26,7 @@ fn leading_is_announced_when_everything_was_listed_in_the_term() {
     assert_eq!(leading.listed(1, Kind::Namespace), None);
     assert_eq!(leading.listed(1, Kind::FerrolbIpAddressPool), None);
     assert_eq!(leading.listed(1, Kind::ConfigMap), None);
+    assert_eq!(leading.listed(1, Kind::AddressPool), None);
     assert_eq!(leading.allocating_term(), None);
     assert_eq!(leading.listed(1, Kind::IpAddressPool), Some(true));
     assert_eq!(leading.allocating_term(), Some(1));
@@ -49,7 +50,7 @@ fn a_new_term_requires_new_lists_even_if_the_loss_was_missed() {
         .into_iter()
         .map(|kind| leading.listed(2, kind))
         .collect();
-    assert_eq!(announced, [None, None, None, None, Some(true)]);
+    assert_eq!(announced, [None, None, None, None, None, Some(true)]);
 }
 
 #[test]
