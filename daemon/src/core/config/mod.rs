@@ -261,6 +261,12 @@ impl ConfigObjects {
         self.raw.keys().any(|key| key.kind.group() == group)
     }
 
+    /// The text of an invalid ConfigMap as it was probably meant, without passwords.
+    pub(crate) fn correction(&self, object: &ObjectKey) -> Option<&str> {
+        let is_config_map = object.kind == Kind::ConfigMap;
+        is_config_map.then(|| self.config_maps.correction(&object.name))?
+    }
+
     /// Marks a kind as unreadable (no CRD, no permission). Known objects stay in use, pools are
     /// frozen.
     pub(crate) fn set_unreadable(&mut self, kind: Kind, message: String) {

@@ -191,6 +191,11 @@ impl Index {
             .all(|kind| self.listed.contains(kind) || without(kind))
     }
 
+    /// The text of an invalid ConfigMap as it was probably meant, without passwords.
+    pub(crate) fn correction(&self, object: &ObjectKey) -> Option<&str> {
+        self.objects.correction(object)
+    }
+
     /// Whether there are objects of an API group.
     pub(crate) fn has_group(&self, group: &str) -> bool {
         self.objects.has_group(group)

@@ -525,7 +525,12 @@ impl Running {
         let problems: BTreeSet<Problem> = problems.chain(layer2).collect();
         for problem in problems.difference(&self.problems) {
             match problem.severity {
-                Severity::Error => tracing::error!(object = %problem.object, "{}", problem.message),
+                Severity::Error => {
+                    let correction = self.index.correction(&problem.object);
+                    let meant = correction.map(|text| format!("; probably meant:\n{text}"));
+                    let meant = meant.unwrap_or_default();
+                    tracing::error!(object = %problem.object, "{}{meant}", problem.message)
+                }
                 Severity::UnknownField | Severity::Notice => {
                     tracing::warn!(object = %problem.object, "{}", problem.message)
                 }

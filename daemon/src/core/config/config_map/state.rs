@@ -7,7 +7,7 @@ use super::mistake::shown;
 use super::names::kubernetes_names;
 use super::precedence::{is_pool, others, takes_precedence};
 use super::sources::{Origin, Sources};
-use super::{convert, text_of};
+use super::{convert, correction, text_of};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::{Problem, Severity};
 
@@ -21,6 +21,8 @@ struct ConfigMap {
     objects: Option<Vec<Object>>,
     /// What is wrong with the current text.
     error: Option<String>,
+    /// What that text was probably meant to be.
+    correction: Option<String>,
 }
 
 /// What the ConfigMaps add.
@@ -40,6 +42,7 @@ impl ConfigMaps {
     /// Reads a ConfigMap. An invalid one keeps its last valid meaning.
     pub(in crate::core::config) fn apply(&mut self, name: &ObjectName, raw: &RawObject) {
         let known = self.0.entry(name.clone()).or_default();
+        known.correction = None;
         let converted = text_of(raw)
             .and_then(|text| convert(text, &name.namespace).map_err(|mistakes| shown(&mistakes)));
         match converted {
@@ -51,13 +54,21 @@ impl ConfigMaps {
                 known.objects = Some(objects);
                 known.error = None;
             }
-            Err(error) => known.error = Some(error),
+            Err(error) => {
+                known.error = Some(error);
+                known.correction = text_of(raw).ok().and_then(correction);
+            }
         }
     }
 
     /// Forgets a ConfigMap that was deleted.
     pub(in crate::core::config) fn delete(&mut self, name: &ObjectName) {
         self.0.remove(name);
+    }
+
+    /// The text of an invalid one as it was probably meant.
+    pub(in crate::core::config) fn correction(&self, name: &ObjectName) -> Option<&str> {
+        self.0.get(name)?.correction.as_deref()
     }
 
     /// What the ConfigMaps add to the existing objects.
