@@ -213,6 +213,27 @@ fn check_names_the_config_map_that_is_ignored_and_one_that_is_not_read() {
         let text = stdout(&ferrolb(&arguments));
         assert!(text.contains("all valid: 1 objects read"), "{text}");
     }
+    // FRR's configuration, beside a ConfigMap that is not read.
+    let extras = |text: &str| {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": { "extras": text },
+            "metadata": { "name": "bgpextras", "namespace": "metallb-system" }
+        })
+    };
+    let unread = config_map("metallb", "metallb-system");
+    for (text, noticed) in [("router bgp 64512\n", true), ("\n", false)] {
+        let both = format!("{}\n---\n{unread}\n", extras(text));
+        let folder = folder_of("all.yaml", &both);
+        let text = stdout(&ferrolb(&[
+            "check",
+            "-f",
+            &folder.path().display().to_string(),
+        ]));
+        let notice = "notice: ConfigMap bgpextras of v1 has no effect: MetalLB appends its key \
+                      extras to the configuration of FRR, which ferrolb does not use";
+        assert_eq!(text.contains(notice), noticed, "{text}");
+        assert!(text.contains("notice: ConfigMap metallb of v1"), "{text}");
+    }
     // Other programs have a ConfigMap of this name too.
     let other = "{apiVersion: v1, kind: Namespace, metadata: {name: web}}\n---\n\
                  {apiVersion: v1, kind: ConfigMap, metadata: {name: config, namespace: web}, data: \

@@ -84,7 +84,8 @@ pub(crate) struct Manifests {
     pub interface_lists: Vec<InterfaceList>,
     /// Number of objects of kinds that ferrolb does not read.
     pub others: usize,
-    /// The kinds among those that concern load balancers, by apiVersion and kind.
+    /// The kinds among those that concern load balancers, by apiVersion and kind; ConfigMaps also by
+    /// name.
     pub unread: BTreeMap<(String, String), Unread>,
 }
 
@@ -378,7 +379,12 @@ impl File {
         let Some(advice) = advice(raw, config) else {
             return;
         };
-        let kind = (raw.api_version.clone(), raw.kind.clone());
+        // ConfigMaps have different purposes.
+        let name = match raw.kind.as_str() {
+            "ConfigMap" => format!("ConfigMap {}", raw.metadata.name),
+            kind => kind.to_owned(),
+        };
+        let kind = (raw.api_version.clone(), name);
         let unread = self.unread.entry(kind).or_insert_with(|| Unread {
             location: location.clone(),
             count: 0,

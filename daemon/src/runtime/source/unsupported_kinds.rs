@@ -17,6 +17,11 @@ pub(super) fn advice(raw: &RawObject, config: &ConfigPlaces) -> Option<String> {
 fn metallb(group: &str, raw: &RawObject, config: &ConfigPlaces) -> Option<String> {
     let advice = match (group, raw.kind.as_str()) {
         ("", "ConfigMap") if is_metallb_config(raw) => return Some(unread_config_map(raw, config)),
+        ("", "ConfigMap") if has_frr_configuration(raw) => {
+            "MetalLB appends its key extras to the configuration of FRR, which ferrolb does not \
+             use: set what it sets in BGPPeers and BGPAdvertisements (ferrolb.io/v1alpha1 has \
+             further fields), or in the routers"
+        }
         ("", "ConfigMap") if raw.metadata.name == "kubevip" => {
             "kube-vip's address ranges are not read: write an IPAddressPool"
         }
@@ -41,6 +46,13 @@ fn unread_config_map(raw: &RawObject, config: &ConfigPlaces) -> String {
         config.namespaces.join(" or "),
         options.join(" ")
     )
+}
+
+/// MetalLB's raw configuration of FRR, since 0.13.10.
+fn has_frr_configuration(raw: &RawObject) -> bool {
+    let extras = raw.body.get("data").and_then(|data| data.get("extras"));
+    let extras = extras.and_then(|extras| extras.as_str());
+    raw.metadata.name == "bgpextras" && extras.is_some_and(|extras| !extras.trim().is_empty())
 }
 
 /// `data.config` of MetalLB before its custom resources.
