@@ -21,9 +21,8 @@ use super::gate_args::GateArgs;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
 use super::status_objects::{StatusOptions, publish_layer2, publish_metallb, publish_sessions};
-use super::{Host, config_map_name};
+use super::{ConfigPlaces, Host, config_map_name};
 use crate::core::api::{CONFIG_MAP, Kind};
-use crate::core::config::ConfigPlaces;
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
@@ -83,8 +82,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "NAMESPACE")]
     config_namespace: Vec<String>,
     /// Name of MetalLB's ConfigMap, before 0.13: that of its option --config.
-    #[arg(long, value_name = "NAME", default_value = CONFIG_MAP)]
-    #[arg(value_parser = config_map_name)]
+    #[arg(long, value_name = "NAME", default_value = CONFIG_MAP, value_parser = config_map_name)]
     config_map: String,
     #[command(flatten)]
     metrics: MetricsArgs,
@@ -636,10 +634,8 @@ async fn source(
     node: &str,
     serving: &tokio::runtime::Handle,
 ) -> anyhow::Result<Source> {
-    let config = ConfigPlaces {
-        namespaces: config_namespaces(own_namespace(), &args.config_namespace),
-        config_map: args.config_map.clone(),
-    };
+    let mut config = ConfigPlaces::of(&config_namespaces(own_namespace(), &args.config_namespace));
+    config.config_map.clone_from(&args.config_map);
     if let Some(folder) = &args.manifests {
         return folder::start(folder.clone(), config);
     }

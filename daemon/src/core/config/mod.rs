@@ -378,12 +378,14 @@ impl ConfigObjects {
 
     /// Whether the objects of a kind in both groups are known: no list was refused, and if the
     /// source doesn't know one group's kind, then its CRD can't be gone by mistake, because this
-    /// process has read objects of the other group or a ConfigMap of MetalLB.
+    /// process has read objects of the other group or a ConfigMap of MetalLB, or, if ferrolb's is
+    /// missing, AddressPools.
     fn knows_all(&self, kind: Kind) -> bool {
         let known = |kind: Kind, other: Kind| {
             !self.unreadable.contains_key(&kind)
                 && (!self.is_absent(kind)
                     || self.seen.contains(&other)
+                    || kind.is_own() && self.seen.contains(&Kind::AddressPool)
                     || self.has_any(Kind::ConfigMap))
         };
         let other = kind.other_group().unwrap_or(kind);

@@ -72,7 +72,7 @@ impl ConfigObjects {
         let all_known = self.knows_all(Kind::IpAddressPool);
         let groups = || Kind::IpAddressPool.groups();
         let is_readable = |kind| !self.unreadable.contains_key(&kind) && !self.is_absent(kind);
-        let has_none = !groups().any(|kind| self.has_any(kind));
+        let has_none = !groups().any(|kind| self.has_any(kind)) && !self.has_any(Kind::AddressPool);
         if !all_known && has_none && groups().any(is_readable) {
             let all = ObjectKey::new(Kind::IpAddressPool, ObjectName::new("", "*"));
             config.notice(all, NO_POOL.to_owned());

@@ -177,13 +177,17 @@ impl Index {
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
         // With MetalLB's ConfigMap, no object is needed.
         let has_config_map = self.objects.has_any(Kind::ConfigMap);
+        // AddressPools say themselves how they are announced: MetalLB's kinds may be empty.
+        let has_address_pool = self.objects.has_any(Kind::AddressPool);
         let without = |kind: &Kind| {
             let other = kind.other_group();
             self.objects.is_absent(*kind)
                 && (has_config_map
                     || matches!(kind, Kind::BfdProfile | Kind::FerrolbBfdProfile)
                     || other.is_none_or(|other| {
-                        self.listed.contains(&other) && self.objects.has_any(other)
+                        let has_any = self.objects.has_any(other);
+                        self.listed.contains(&other)
+                            && (has_any || kind.is_own() && has_address_pool)
                     }))
         };
         kinds

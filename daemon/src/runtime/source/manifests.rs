@@ -84,8 +84,8 @@ pub(crate) struct Manifests {
     pub interface_lists: Vec<InterfaceList>,
     /// Number of objects of kinds that ferrolb does not read.
     pub others: usize,
-    /// The kinds among those that concern load balancers, by apiVersion and kind; ConfigMaps also by
-    /// name.
+    /// The kinds among those that concern load balancers, by apiVersion and kind; ConfigMaps also
+    /// by name.
     pub unread: BTreeMap<(String, String), Unread>,
 }
 

@@ -198,6 +198,30 @@ fn a_problem_of_a_meant_object_names_the_field_of_the_address_pool() {
     assert!(problems[0].starts_with(expected), "{problems:?}");
 }
 
+/// Ferrolb's CRDs are missing, and MetalLB's have no other objects.
+#[test]
+fn with_an_address_pool_no_other_pool_or_advertisement_is_needed() {
+    let mut index = with(bgp());
+    let kinds = [
+        Kind::IpAddressPool,
+        Kind::BgpAdvertisement,
+        Kind::FerrolbIpAddressPool,
+        Kind::FerrolbBgpAdvertisement,
+    ];
+    for kind in kinds {
+        index.apply(if kind.is_own() {
+            Change::Absent(kind, "no CRD".to_owned())
+        } else {
+            Change::Reset(kind, Vec::new())
+        });
+    }
+    assert_eq!(problems(&index), Vec::<String>::new());
+    assert!(index.config().pools.complete() && index.is_listed(&kinds));
+    // MetalLB's CRD may be gone by mistake.
+    index.apply(Change::Absent(Kind::IpAddressPool, "no CRD".to_owned()));
+    assert!(!index.config().pools.complete() && !index.is_listed(&kinds));
+}
+
 /// `kubectl apply` creates the IPAddressPool first.
 #[test]
 fn an_ip_address_pool_of_the_same_name_has_the_addresses_and_the_announcements_stay() {
