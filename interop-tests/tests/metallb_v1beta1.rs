@@ -1,5 +1,5 @@
-//! The forms of MetalLB's configuration before 0.14: BGPPeer v1beta1, AddressPools, and the ConfigMap
-//! with the name that a Helm chart gave it.
+//! The forms of MetalLB's configuration before 0.14: BGPPeer v1beta1, AddressPools, and the
+//! ConfigMap with the name that a Helm chart gave it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -75,13 +75,13 @@ fn peers_of_the_older_version_are_read_and_followed() {
             Ok(())
         })?;
 
-        cp.kubectl(&["delete", PEER, "tor", "-n", manifest::NAMESPACE])?;
+        cp.kubectl(&["delete", PEER, "tor", "-n", NAMESPACE])?;
         eventually("the session ended", TIMEOUT, || {
             ensure!(!has_routes()?, "the route is still there");
             Ok(())
         })?;
         for process in &processes {
-            let log = std::fs::read_to_string(process.log())?;
+            let log = fs::read_to_string(process.log())?;
             ensure!(!log.contains("can't be read"), "{log}");
         }
         Ok(())
@@ -108,12 +108,12 @@ fn address_pool(protocol: &str) -> String {
     format!(
         "{{apiVersion: metallb.io/v1beta1, kind: AddressPool, metadata: {{name: old, namespace: \
          {NAMESPACE}}}, spec: {{protocol: {protocol}, addresses: [192.0.2.0/28], \
-         bgpAdvertisements: [{{aggregationLength: 28}}]}}}}"
+         bgpAdvertisements: [{{aggregationLength: 28}}]}}}}\n"
     )
 }
 
 /// Waits until the router has the routes to these prefixes, and no others.
-fn await_prefixes(router: &Bird, expected: &[&str]) -> Result<()> {
+fn await_prefixes(router: &Bird<'_>, expected: &[&str]) -> Result<()> {
     eventually(format!("{expected:?} at the router"), TIMEOUT, || {
         let table = router.table()?;
         let found: BTreeSet<String> = table.iter().map(|route| route.prefix.to_string()).collect();
