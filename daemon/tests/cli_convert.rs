@@ -190,14 +190,49 @@ fn check_names_the_config_map_that_is_ignored_and_one_that_is_not_read() {
         ),
         "{text}"
     );
-    for (name, namespace) in [("metallb", "metallb-system"), ("config", "elsewhere")] {
+    for (name, namespace, options) in [
+        ("metallb", "metallb-system", "--config-map metallb"),
+        ("config", "lb", "--config-namespace lb"),
+        (
+            "release",
+            "lb",
+            "--config-map release --config-namespace lb",
+        ),
+    ] {
         let folder = folder_of("all.yaml", &config_map(name, namespace).to_string());
         let path = folder.path().display().to_string();
         let text = stdout(&ferrolb(&["check", "-f", &path]));
-        assert!(
-            text.contains("MetalLB's ConfigMap is read only if its name is config"),
-            "{text}"
+        let advice = format!(
+            "MetalLB's ConfigMap is read only if its name is config and it is in the namespace \
+             metallb-system: add {options}, or print"
         );
+        assert!(text.contains(&advice), "{text}");
+        // What the advice names.
+        let options = options.split(' ');
+        let arguments: Vec<&str> = ["check", "-f", &path].into_iter().chain(options).collect();
+        let text = stdout(&ferrolb(&arguments));
+        assert!(text.contains("all valid: 1 objects read"), "{text}");
+    }
+    // FRR's configuration, beside a ConfigMap that is not read.
+    let extras = |text: &str| {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": { "extras": text },
+            "metadata": { "name": "bgpextras", "namespace": "metallb-system" }
+        })
+    };
+    let unread = config_map("metallb", "metallb-system");
+    for (text, noticed) in [("router bgp 64512\n", true), ("\n", false)] {
+        let both = format!("{}\n---\n{unread}\n", extras(text));
+        let folder = folder_of("all.yaml", &both);
+        let text = stdout(&ferrolb(&[
+            "check",
+            "-f",
+            &folder.path().display().to_string(),
+        ]));
+        let notice = "notice: ConfigMap bgpextras of v1 has no effect: MetalLB appends its key \
+                      extras to the configuration of FRR, which ferrolb does not use";
+        assert_eq!(text.contains(notice), noticed, "{text}");
+        assert!(text.contains("notice: ConfigMap metallb of v1"), "{text}");
     }
     // Other programs have a ConfigMap of this name too.
     let other = "{apiVersion: v1, kind: Namespace, metadata: {name: web}}\n---\n\
@@ -206,6 +241,44 @@ fn check_names_the_config_map_that_is_ignored_and_one_that_is_not_read() {
     let folder = folder_of("all.yaml", other);
     let output = ferrolb(&["check", "-f", &folder.path().display().to_string()]);
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+}
+
+/// An AddressPool, as YAML.
+fn address_pool(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: metallb.io/v1beta1\nkind: AddressPool\nmetadata: {{name: {name}, namespace: \
+         lb}}\nspec: {spec}\n---\n"
+    )
+}
+
+#[test]
+fn an_address_pool_is_converted_to_a_pool_and_its_advertisements() {
+    let ads = "bgpAdvertisements: [{localPref: 7, communities: [a]}, {aggregationLength: 24}]";
+    let routed = format!("{{protocol: bgp, addresses: [192.0.2.0/24], {ads}}}");
+    let lan = "{protocol: layer2, addresses: [198.51.100.0/24], autoAssign: false}";
+    let input = address_pool("routed", &routed) + &address_pool("lan", lan);
+    let output = convert(&input);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    insta::assert_snapshot!(stdout(&output));
+    // What it prints is valid.
+    let folder = folder_of("all.yaml", &stdout(&output).replace("[a]", "['64512:1']"));
+    let path = folder.path().display().to_string();
+    let text = stdout(&ferrolb(&["check", "--config-namespace=lb", "-f", &path]));
+    assert!(!text.contains("AddressPool lb/"), "{text}");
+}
+
+#[test]
+fn an_invalid_address_pool_is_named_with_its_place() {
+    let input =
+        address_pool("old", "{protocol: arp}") + &address_pool("odd", "{protocol: bgp, x: 1}");
+    let output = convert(&input);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stdout(&output), "");
+    assert_eq!(
+        stderr(&output),
+        "<stdin>:1 AddressPool lb/old: spec.protocol: \"arp\" is not known: write layer2 or bgp\n\
+         <stdin>:6 AddressPool lb/odd: spec.x: AddressPool has no such field: check the spelling\n"
+    );
 }
 
 #[test]

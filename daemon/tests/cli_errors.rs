@@ -370,7 +370,7 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
     let object = |kind: &str, version: &str| {
         format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: x}}\n---\n")
     };
-    let old = object("AddressPool", "metallb.io/v1beta1");
+    let old = object("CiliumBGPPeeringPolicy", "cilium.io/v2alpha1");
     let text = [
         old.clone(),
         old,
@@ -391,8 +391,8 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
     let shown = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{shown}");
     for line in [
-        "all.yaml:1: notice: AddressPool of metallb.io/v1beta1 (2 objects, this is the first) has \
-         no effect: this older form is not supported",
+        "all.yaml:1: notice: CiliumBGPPeeringPolicy of cilium.io/v2alpha1 (2 objects, this is the \
+         first) has no effect: Cilium's resources",
         "notice: L2Advertisment of ferrolb.io/v1alpha1 has no effect: no such kind: write kind \
          L2Advertisement and apiVersion ferrolb.io/v1alpha1",
         "notice: service of v1 has no effect: no such kind: write kind Service and apiVersion v1",
@@ -414,7 +414,7 @@ fn unsupported_kinds_are_reported_with_a_remedy() {
     );
     let plan = ferrolb(&["plan", "-f", path]);
     let shown = String::from_utf8_lossy(&plan.stderr).into_owned();
-    assert!(shown.contains("AddressPool"), "{shown}");
+    assert!(shown.contains("CiliumBGPPeeringPolicy"), "{shown}");
     assert!(
         shown.contains("ferrolb reads none of these objects"),
         "{shown}"

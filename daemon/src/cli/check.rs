@@ -33,7 +33,7 @@ pub(super) struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let style = Style::stdout();
     let manifests = args.manifests.load();
-    let findings = findings(&manifests, &args.manifests.config_namespace);
+    let findings = findings(&manifests, &args.manifests.config.config_namespace);
     let objects = manifests.objects.len() + manifests.interface_lists.len();
     if objects == 0 && findings.is_empty() {
         anyhow::bail!("{}", args.manifests.nothing_found());

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::output::print;
 use super::world::WorldArgs;
-use super::{Cli, block_on};
-use crate::core::api::{Kind, ObjectName};
+use super::{Cli, ConfigArgs, block_on};
+use crate::core::api::{CONFIG_MAP, Kind, ObjectName};
 use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;
 use crate::core::index::change::Change;
@@ -120,9 +120,12 @@ fn world(words: &[String]) -> WorldArgs {
             .collect(),
         kubeconfig: value(&["--kubeconfig"]).map(PathBuf::from),
         context: value(&["--context"]),
-        config_namespace: vec![
-            value(&["--config-namespace"]).unwrap_or_else(|| CONFIG_NAMESPACE.to_owned()),
-        ],
+        config: ConfigArgs {
+            config_namespace: vec![
+                value(&["--config-namespace"]).unwrap_or_else(|| CONFIG_NAMESPACE.to_owned()),
+            ],
+            config_map: value(&["--config-map"]).unwrap_or_else(|| CONFIG_MAP.to_owned()),
+        },
     }
 }
 
@@ -159,7 +162,7 @@ fn names(words: &[String]) -> Result<Vec<String>> {
 async fn names_in_cluster(world: &WorldArgs, wanted: Names) -> Result<BTreeSet<String>> {
     let (kubeconfig, context) = (world.kubeconfig.as_deref(), world.context.as_deref());
     let cluster = Cluster::connect_to(kubeconfig, context).await?;
-    let snapshot = Snapshot::read(&cluster, wanted.kinds(), &world.config_namespace).await?;
+    let snapshot = Snapshot::read(&cluster, wanted.kinds(), &world.config.places()).await?;
     let mut names = BTreeSet::new();
     for change in snapshot.into_changes()? {
         if let Change::Reset(_, objects) = change {
@@ -288,7 +291,7 @@ mod tests {
         assert_eq!(offered, ["status"]);
         assert!(commands_and_options(&words("explain ")).contains(&"pool".to_owned()));
         let offered = commands_and_options(&words("status --con"));
-        assert_eq!(offered, ["--context", "--config-namespace"]);
+        assert_eq!(offered, ["--context", "--config-namespace", "--config-map"]);
         assert!(!commands_and_options(&words("")).contains(&"complete-names".to_owned()));
     }
 }

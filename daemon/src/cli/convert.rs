@@ -1,4 +1,4 @@
-//! `ferrolb convert`: prints the resources that MetalLB's ConfigMap means.
+//! `ferrolb convert`: prints the resources that MetalLB's ConfigMap and AddressPools mean.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,13 @@ use serde_json::json;
 
 use super::check::shown_correction;
 use super::output::print;
+use crate::core::api::{ObjectName, RawObject};
 use crate::core::config::CONFIG_NAMESPACE;
-use crate::core::config::config_map::{self, Mistake, Object};
+use crate::core::config::address_pools;
+use crate::core::config::config_map::{self, Mistake};
 use crate::core::printable::printable;
 use crate::core::syntax::SyntaxError;
-use crate::runtime::source::config_maps::{ConfigMapText, read};
+use crate::runtime::source::config_maps::{ConfigMapText, Found, read};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +26,9 @@ Examples:
 Replace the ConfigMap in a cluster that has MetalLB's CRDs. Addresses and sessions stay:
   kubectl apply -f resources.yaml
   kubectl delete -n metallb-system configmap config
+
+In the same way, replace AddressPools, which MetalLB 0.14 does not read:
+  kubectl get -n metallb-system addresspools -o yaml | ferrolb convert - > resources.yaml
 
 FILE may contain the ConfigMap, alone or among other objects, or only its text:
   address-pools:
@@ -42,25 +47,33 @@ pub(super) struct ConvertArgs {
 
 pub(super) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let shown = args.file.display().to_string();
-    let (texts, errors) = read(&args.file).with_context(|| shown.clone())?;
+    let found = read(&args.file).with_context(|| shown.clone())?;
     let shown = if args.file == Path::new("-") {
         "<stdin>"
     } else {
         &shown
     };
+    let Found {
+        texts,
+        address_pools,
+        errors,
+    } = &found;
     let mut failed = !errors.is_empty();
-    for error in &errors {
+    for error in errors {
         report_syntax(shown, error);
     }
-    if texts.is_empty() && errors.is_empty() {
+    if texts.is_empty() && address_pools.is_empty() && errors.is_empty() {
         anyhow::bail!(
-            "{shown} contains no ConfigMap with the key config: give the one of MetalLB, for \
-             instance from kubectl get -n {CONFIG_NAMESPACE} configmap config -o yaml"
+            "{shown} contains no ConfigMap with the key config, and no AddressPool: give those of \
+             MetalLB, for instance from kubectl get -n {CONFIG_NAMESPACE} configmap config -o yaml"
         );
     }
+    let of_texts = texts.iter().map(|text| converted(text, shown));
+    let of_pools = address_pools.iter();
+    let of_pools = of_pools.map(|(line, pool)| converted_pool(pool, &format!("{shown}:{line}")));
     let mut output = String::new();
-    for text in &texts {
-        match converted(text, shown) {
+    for result in of_texts.chain(of_pools) {
+        match result {
             Ok(resources) => output += &resources,
             Err(error) => {
                 failed = true;
@@ -125,16 +138,51 @@ fn converted(found: &ConfigMapText, file: &str) -> Result<String, String> {
         );
         eprintln!("{}", printable(&line));
     }
-    yaml(&named.objects, &object).map_err(|error| format!("{}: {error}\n", place(None)))
+    let objects = named.objects.iter().map(|object| &object.raw);
+    yaml(objects, &object).map_err(|error| format!("{}: {error}\n", place(None)))
+}
+
+/// The resources that an AddressPool means, or what is wrong with it.
+fn converted_pool(pool: &RawObject, place: &str) -> Result<String, String> {
+    let namespace = pool.metadata.namespace.as_deref();
+    let namespace = namespace.unwrap_or(CONFIG_NAMESPACE);
+    let name = ObjectName::new(namespace, pool.metadata.name.as_str());
+    let place = format!("{place} AddressPool {name}");
+    let report = |errors: Vec<String>| -> String {
+        let errors = errors.into_iter();
+        errors
+            .map(|error| format!("{}\n", printable(&format!("{place}: {error}"))))
+            .collect()
+    };
+    let mut unknown = Vec::new();
+    let objects = address_pools::convert(&name, pool, &mut unknown)
+        .map_err(|error| report(vec![error.to_string()]))?;
+    if !unknown.is_empty() {
+        let unknown = unknown.into_iter();
+        return Err(report(
+            unknown
+                .map(|path| format!("{path}: AddressPool has no such field: check the spelling"))
+                .collect(),
+        ));
+    }
+    let objects = objects.into_iter().map(|mut object| {
+        // The names that they have in a plan are no names for Kubernetes.
+        object.raw.metadata.name = object.raw.metadata.name.replace('/', "-");
+        object.raw
+    });
+    let objects: Vec<RawObject> = objects.collect();
+    yaml(&objects, &format!("AddressPool {name}")).map_err(|error| format!("{place}: {error}\n"))
 }
 
 /// The objects as YAML, each followed by `---`.
-pub(super) fn yaml(objects: &[Object], source: &str) -> Result<String, serde_saphyr::ser::Error> {
+pub(super) fn yaml<'a>(
+    objects: impl IntoIterator<Item = &'a RawObject>,
+    source: &str,
+) -> Result<String, serde_saphyr::ser::Error> {
     let source = source.replace(|c: char| c.is_control(), " ");
     let mut text = format!("# Converted by ferrolb from {source}.\n");
-    for object in objects {
+    for raw in objects {
         let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-        let raw = &object.raw;
         let resource = json!({
             "apiVersion": raw.api_version,
             "kind": raw.kind,

@@ -39,7 +39,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ferrolb_bgp::speaker;
 
 use self::cluster::Invocation;
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::api::CONFIG_MAP;
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 use crate::core::printable::printable;
 use crate::runtime::panicked;
 use crate::runtime::source::manifests::{Loader, Manifests};
@@ -76,8 +77,8 @@ enum Command {
     /// Validate manifests and print each error with its place and remedy. Exits with 1 if there are
     /// errors.
     Check(check::CheckArgs),
-    /// Print the resources that MetalLB's ConfigMap means, which configured it before 0.13. Their
-    /// effect is the same, so that they can replace it.
+    /// Print the resources that MetalLB's ConfigMap and AddressPools mean, which configured it
+    /// before 0.14. Their effect is the same, so that they can replace them.
     Convert(convert::ConvertArgs),
     /// Print the CRDs of ferrolb's own resources, for kubectl apply -f -.
     Crds(crds::CrdsArgs),
@@ -137,15 +138,44 @@ struct ManifestArgs {
     /// Files or folders (with subfolders) of YAML or JSON; - reads standard input.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true, num_args = 1..)]
     paths: Vec<PathBuf>,
-    /// Namespace of MetalLB's resources; can be given several times.
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Args)]
+struct ConfigArgs {
+    /// Namespace of the configuration; can be given several times.
     #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
     config_namespace: Vec<String>,
+    /// Name of MetalLB's ConfigMap, before 0.13: that of its option --config.
+    #[arg(long, value_name = "NAME", default_value = CONFIG_MAP)]
+    #[arg(value_parser = config_map_name)]
+    config_map: String,
+}
+
+/// Checks the name of a ConfigMap.
+fn config_map_name(name: &str) -> Result<String, String> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    if name.is_empty() || !name.chars().all(is_allowed) {
+        return Err("no ConfigMap has this name: write letters a to z, digits, - and .".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+impl ConfigArgs {
+    fn places(&self) -> ConfigPlaces {
+        ConfigPlaces {
+            namespaces: self.config_namespace.clone(),
+            config_map: self.config_map.clone(),
+        }
+    }
 }
 
 impl ManifestArgs {
     /// Reads the manifests.
     fn load(&self) -> Manifests {
-        Loader::new(self.paths.clone(), &self.config_namespace).load()
+        Loader::new(self.paths.clone(), self.config.places()).load()
     }
 
     /// The paths as given on the command line.

@@ -8,10 +8,10 @@ use clap::Args;
 use futures::future::{join, join_all};
 use serde_json::Value;
 
-use super::block_on;
 use super::workload_flags::{common_flags, index_with};
+use super::{ConfigArgs, block_on};
 use crate::core::api::{Kind, bgp_session};
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::ConfigPlaces;
 use crate::core::explain::{Explainer, Observed};
 use crate::core::index::Index;
 use crate::core::owners::owners;
@@ -31,9 +31,8 @@ pub(super) struct WorldArgs {
     /// Context of the kubeconfig; default: its current one.
     #[arg(long, value_name = "NAME", conflicts_with = "paths")]
     pub(super) context: Option<String>,
-    /// Namespace of the configuration; can be given several times.
-    #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
-    pub(super) config_namespace: Vec<String>,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
 }
 
 /// What was read.
@@ -103,7 +102,7 @@ impl WorldArgs {
         let live = block_on(LiveCluster::read(
             self.kubeconfig.as_deref(),
             self.context.as_deref(),
-            &self.config_namespace,
+            &self.config.places(),
         ))?;
         Ok(Objects {
             index: live.snapshot.fill(index_with(&live.flags))?,
@@ -126,7 +125,7 @@ impl WorldArgs {
     /// # Errors
     /// There are no objects.
     pub(super) fn manifests(&self) -> Result<Objects> {
-        let manifests = Loader::new(self.paths.clone(), &self.config_namespace).load();
+        let manifests = Loader::new(self.paths.clone(), self.config.places()).load();
         let errors = manifests.errors.iter();
         let errors = errors.map(|error| format!("{}: {}", error.location, error.message));
         let unseen: Vec<String> = errors.collect();
@@ -140,7 +139,7 @@ impl WorldArgs {
                     .collect::<String>()
             );
         }
-        let changes = changes(&manifests.objects, &self.config_namespace);
+        let changes = changes(&manifests.objects, &self.config.config_namespace);
         let index = fill(index_with(&Default::default()), changes);
         Ok(Objects { index, unseen })
     }
@@ -148,7 +147,7 @@ impl WorldArgs {
     async fn of_cluster(&self) -> Result<World> {
         let kubeconfig = self.kubeconfig.as_deref();
         let context = self.context.as_deref();
-        let live = LiveCluster::read(kubeconfig, context, &self.config_namespace).await?;
+        let live = LiveCluster::read(kubeconfig, context, &self.config.places()).await?;
         let index = live.snapshot.fill(index_with(&live.flags))?;
         let mut unseen = live.unseen;
         let observed = observed(&live.cluster, &index, &mut unseen).await;
@@ -167,12 +166,12 @@ impl LiveCluster {
     pub(super) async fn read(
         kubeconfig: Option<&Path>,
         context: Option<&str>,
-        namespaces: &[String],
+        places: &ConfigPlaces,
     ) -> Result<Self> {
         let cluster = Cluster::connect_to(kubeconfig, context).await?;
         let mut of_workloads = Vec::new();
         let (snapshot, flags) = join(
-            Snapshot::without_secrets(&cluster, namespaces),
+            Snapshot::without_secrets(&cluster, places),
             flags_of(&cluster, &mut of_workloads),
         )
         .await;

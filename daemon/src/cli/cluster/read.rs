@@ -57,8 +57,9 @@ impl<'a> Reader<'a> {
         let Some(cluster) = &self.cluster else {
             return self.read_manifests();
         };
+        let places = self.world.config.places();
         let (snapshot, status) = join(
-            Snapshot::without_secrets(cluster, &self.world.config_namespace),
+            Snapshot::without_secrets(cluster, &places),
             StatusSnapshot::read(cluster, OF_FERROLB, workloads(cluster)),
         )
         .await;

@@ -12,7 +12,7 @@ use super::read::Seen;
 use super::status;
 use super::{Answer, InsteadArgs, Invocation, peers, pools};
 use crate::cli::output::Style;
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 use crate::core::index::Index;
 use crate::core::overview::observed::{Pod, Sessions, Workload};
 use crate::core::overview::{Code, Gravity, Observed, Overview, of_cluster, of_manifests};
@@ -42,7 +42,7 @@ fn index(edits: Edits<'_>) -> Index {
     let file = folder.path().join("objects.yaml");
     std::fs::write(&file, edited("objects.yaml", edits)).expect("written");
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    let manifests = Loader::new(vec![file], &namespaces).load();
+    let manifests = Loader::new(vec![file], ConfigPlaces::of(&namespaces)).load();
     assert!(manifests.errors.is_empty(), "{:?}", manifests.errors);
     fill(
         Index::for_prediction(),

@@ -25,7 +25,7 @@ use crate::cli::plan::plan_manifests;
 use crate::cli::signals::StopSignals;
 use crate::cli::ui::Ui;
 use crate::cli::ui::live::{Feed, Live};
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 use crate::core::index::Index;
 use crate::core::plan::Plan;
 use crate::runtime::source::manifests::Loader;
@@ -136,7 +136,7 @@ impl Demo {
     fn feed(&self) -> Feed {
         Feed::Manifests {
             paths: vec![self.manifests()],
-            config_namespaces: vec![CONFIG_NAMESPACE.to_owned()],
+            config: ConfigPlaces::of(&[CONFIG_NAMESPACE.to_owned()]),
             sessions: self.tor.sessions(),
         }
     }
@@ -239,7 +239,7 @@ impl Demo {
     fn plan(&self) -> Plan {
         let namespaces = [CONFIG_NAMESPACE.to_owned()];
         plan_manifests(
-            &Loader::new(vec![self.manifests()], &namespaces).load(),
+            &Loader::new(vec![self.manifests()], ConfigPlaces::of(&namespaces)).load(),
             &namespaces,
             Index::for_prediction(),
         )

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::text;
 use crate::cli::plan::plan_manifests;
 use crate::core::api::ObjectName;
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 use crate::core::decide::unannounced::Unannounced;
 use crate::core::explain::{Explainer, Explanation, Observed, Stage, Step, Subject, Verdict};
 use crate::core::index::Index;
@@ -34,14 +34,14 @@ const CASES: [&str; 10] = [
 /// A case as `explain` and as `plan` see it.
 fn case(name: &str) -> (Explainer, Plan) {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    let manifests = Loader::new(paths(name), &namespaces).load();
+    let manifests = Loader::new(paths(name), ConfigPlaces::of(&namespaces)).load();
     let plan = plan_manifests(&manifests, &namespaces, Index::for_prediction());
     (Explainer::of_manifests(index(name)), plan)
 }
 
 fn index(name: &str) -> Index {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    let manifests = Loader::new(paths(name), &namespaces).load();
+    let manifests = Loader::new(paths(name), ConfigPlaces::of(&namespaces)).load();
     fill(
         Index::for_prediction(),
         changes(&manifests.objects, &namespaces),

@@ -12,6 +12,7 @@ use super::announcement::Announced;
 use super::sessions::{PlannedPeers, planned_peers};
 use super::survey::Survey;
 use crate::core::api::Kind;
+use crate::core::config::ConfigPlaces;
 use crate::core::config::peer::PasswordPlace;
 use crate::core::index::Index;
 use crate::core::plan::{Plan, plan_and_index};
@@ -39,7 +40,7 @@ impl Preview {
     /// Plans with the cluster's objects, and asks MetalLB's speakers what they announce.
     pub(super) async fn of(cluster: &Cluster, namespace: &str, index: Index) -> Result<Self> {
         let namespaces = [namespace.to_owned()];
-        let snapshot = Snapshot::read(cluster, &Kind::ALL, &namespaces).await?;
+        let snapshot = Snapshot::read(cluster, &Kind::ALL, &ConfigPlaces::of(&namespaces)).await?;
         if let Some((kind, message)) = snapshot.unreadable.first() {
             bail!("can't list {}: {message}", kind.full_name());
         }

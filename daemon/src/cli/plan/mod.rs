@@ -12,9 +12,8 @@ use clap::Args;
 use self::what_if::WhatIfArgs;
 use super::output::{Style, json, or_dash, print, table};
 use super::workload_flags::index_with;
-use super::{ManifestArgs, Output};
+use super::{ConfigArgs, ManifestArgs, Output};
 use crate::core::api::Kind;
-use crate::core::config::CONFIG_NAMESPACE;
 use crate::core::index::Index;
 use crate::core::plan::{Plan, PlanError, plan};
 use crate::core::printable::printable;
@@ -44,9 +43,8 @@ pub(super) struct PlanArgs {
     #[arg(short = 'f', long = "filename", value_name = "PATH", num_args = 1..)]
     #[arg(required_unless_present = "against")]
     paths: Vec<PathBuf>,
-    /// Namespace of MetalLB's resources; can be given several times.
-    #[arg(long, value_name = "NAMESPACE", default_value = CONFIG_NAMESPACE)]
-    config_namespace: Vec<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
     #[command(flatten)]
     what_if: WhatIfArgs,
     /// Announce also from nodes with the label
@@ -84,7 +82,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     }
     let files = ManifestArgs {
         paths: args.paths.clone(),
-        config_namespace: args.config_namespace.clone(),
+        config: args.config.clone(),
     };
     let manifests = files.load();
     if manifests.objects.is_empty() {
@@ -101,7 +99,7 @@ pub(super) fn run(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         anyhow::bail!("{}", files.nothing_found());
     }
     let index = index_with(&args.flags_beside(BTreeSet::new()));
-    let plan = plan_manifests(&manifests, &args.config_namespace, index);
+    let plan = plan_manifests(&manifests, &args.config.config_namespace, index);
     match args.output {
         Output::Json => json(&plan)?,
         Output::Table => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan_manifests;
 use crate::cli::convert;
-use crate::core::config::{CONFIG_NAMESPACE, config_map};
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces, config_map};
 use crate::core::index::Index;
 use crate::core::plan::{Plan, PlannedRoute};
 use crate::runtime::source::config_maps;
@@ -24,7 +24,8 @@ fn walkthrough(name: &str) -> Plan {
 
 fn plan_of(paths: Vec<PathBuf>, index: Index) -> Plan {
     let namespaces = [CONFIG_NAMESPACE.to_owned()];
-    plan_manifests(&Loader::new(paths, &namespaces).load(), &namespaces, index)
+    let manifests = Loader::new(paths, ConfigPlaces::of(&namespaces)).load();
+    plan_manifests(&manifests, &namespaces, index)
 }
 
 fn case(name: &str) -> Plan {
@@ -191,6 +192,11 @@ fn objects_of_both_groups_refer_to_each_other_and_the_older_of_one_name_is_used(
 }
 
 #[test]
+fn an_address_pool_is_announced_by_its_protocol_alone() {
+    insta::assert_snapshot!(report(&case("address-pools")));
+}
+
+#[test]
 fn each_withheld_route_has_a_reason() {
     insta::assert_snapshot!(report(&case("withheld")));
 }
@@ -333,11 +339,12 @@ fn the_converted_resources_have_the_effect_of_the_config_map() {
     for name in ["1", "3", "4", "5", "all-keys"] {
         let before = walkthrough(name);
         assert!(before.errors.is_empty(), "{name}: {}", report(&before));
-        let (texts, _) = config_maps::read(&folder.join(name).join("config.yaml")).expect("read");
-        let text = texts[0].text.as_deref().expect("a text");
+        let found = config_maps::read(&folder.join(name).join("config.yaml")).expect("read");
+        let text = found.texts[0].text.as_deref().expect("a text");
         let objects = config_map::convert(text, CONFIG_NAMESPACE).expect("valid");
         let named = config_map::kubernetes_names(objects).expect("names");
-        let yaml = convert::yaml(&named.objects, "a test").expect("YAML");
+        let yaml =
+            convert::yaml(named.objects.iter().map(|object| &object.raw), "a test").expect("YAML");
         let converted = tempfile::tempdir().expect("a folder");
         let file = converted.path().join("resources.yaml");
         std::fs::write(&file, yaml).expect("written");
@@ -364,7 +371,8 @@ fn a_manifest_without_namespace_is_read_as_if_in_the_default_one_of_its_kind() {
                 {apiVersion: v1, kind: Service, metadata: {name: s}}\n";
     std::fs::write(folder.path().join("all.yaml"), text).expect("written");
     let namespaces = ["config".to_owned(), CONFIG_NAMESPACE.to_owned()];
-    let manifests = Loader::new(vec![folder.path().to_owned()], &namespaces).load();
+    let places = ConfigPlaces::of(&namespaces);
+    let manifests = Loader::new(vec![folder.path().to_owned()], places).load();
     let keys: Vec<String> = manifests.objects.keys().map(ToString::to_string).collect();
     assert_eq!(keys, ["Service default/s", "IPAddressPool config/p"]);
 }

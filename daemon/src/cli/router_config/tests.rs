@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::cli::plan::plan_manifests;
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 use crate::core::index::Index;
 use crate::core::plan::fill;
 use crate::core::router_config::{RouterConfig, Syntax, router_config};
@@ -21,7 +21,7 @@ fn namespaces() -> [String; 1] {
 }
 
 fn load(paths: Vec<PathBuf>) -> Manifests {
-    Loader::new(paths, &namespaces()).load()
+    Loader::new(paths, ConfigPlaces::of(&namespaces())).load()
 }
 
 fn index_of(manifests: &Manifests) -> Index {

@@ -17,12 +17,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::identity::{config_namespaces, identity, own_namespace, pod_namespace, random};
-use super::Host;
 use super::gate_args::GateArgs;
 use super::metrics_args::MetricsArgs;
 use super::signals::StopSignals;
 use super::status_objects::{Publishers, StatusOptions, publish_metallb, publish_sessions};
-use crate::core::api::Kind;
+use super::{ConfigPlaces, Host, config_map_name};
+use crate::core::api::{CONFIG_MAP, Kind};
 use crate::core::decide::peer_config::fallback_router_id;
 use crate::core::model::Node;
 use crate::runtime::announce::announcer::Announcer;
@@ -80,6 +80,9 @@ pub(super) struct RunArgs {
     /// metallb-system]
     #[arg(long, value_name = "NAMESPACE")]
     config_namespace: Vec<String>,
+    /// Name of MetalLB's ConfigMap, before 0.13: that of its option --config.
+    #[arg(long, value_name = "NAME", default_value = CONFIG_MAP, value_parser = config_map_name)]
+    config_map: String,
     #[command(flatten)]
     metrics: MetricsArgs,
     /// Path of the control socket, used by `ferrolb peers`, `peer`, `routes`, `log`, `capture`,
@@ -626,14 +629,15 @@ async fn source(
     node: &str,
     serving: &tokio::runtime::Handle,
 ) -> anyhow::Result<Source> {
-    let config_namespaces = config_namespaces(own_namespace(), &args.config_namespace);
+    let mut config = ConfigPlaces::of(&config_namespaces(own_namespace(), &args.config_namespace));
+    config.config_map.clone_from(&args.config_map);
     if let Some(folder) = &args.manifests {
-        return folder::start(folder.clone(), config_namespaces);
+        return folder::start(folder.clone(), config);
     }
     let options = kube::KubeOptions {
         kubeconfig: args.kubeconfig.clone(),
-        lease_namespace: config_namespaces.first().cloned().unwrap_or_default(),
-        config_namespaces,
+        lease_namespace: config.namespaces.first().cloned().unwrap_or_default(),
+        config,
         own_namespace: pod_namespace(own_namespace(), &args.config_namespace),
         node: node.to_owned(),
         role: args.role,

@@ -14,6 +14,7 @@ use crate::cli::workload_flags::index_with;
 use crate::cli::world::flags_of;
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::AllSessions;
+use crate::core::config::ConfigPlaces;
 use crate::core::picture::Picture;
 use crate::core::picture::scene::{EmptyIndex, Scene};
 use crate::runtime::source::Event;
@@ -46,8 +47,8 @@ pub(crate) enum Feed {
     Manifests {
         /// The files and folders.
         paths: Vec<PathBuf>,
-        /// The namespaces of the configuration.
-        config_namespaces: Vec<String>,
+        /// Where the configuration is.
+        config: ConfigPlaces,
         /// The states of sessions, where they are known.
         sessions: watch::Receiver<Arc<AllSessions>>,
     },
@@ -57,8 +58,8 @@ pub(crate) enum Feed {
         kubeconfig: Option<PathBuf>,
         /// Of the kubeconfig; None: its current one.
         context: Option<String>,
-        /// The namespaces of the configuration.
-        config_namespaces: Vec<String>,
+        /// Where the configuration is.
+        config: ConfigPlaces,
     },
 }
 
@@ -109,15 +110,10 @@ impl Live {
         })
     }
 
-    /// The namespaces of the configuration.
-    pub(super) fn config_namespaces(&self) -> &[String] {
+    /// Where the configuration is.
+    pub(super) const fn config(&self) -> &ConfigPlaces {
         match &self.feed {
-            Feed::Manifests {
-                config_namespaces, ..
-            }
-            | Feed::Cluster {
-                config_namespaces, ..
-            } => config_namespaces,
+            Feed::Manifests { config, .. } | Feed::Cluster { config, .. } => config,
         }
     }
 
@@ -159,18 +155,15 @@ impl Live {
         let failed = match &self.feed {
             Feed::Manifests {
                 paths,
-                config_namespaces,
+                config,
                 sessions,
-            } => {
-                self.follow_manifests(paths, config_namespaces, sessions.clone())
-                    .await
-            }
+            } => self.follow_manifests(paths, config, sessions.clone()).await,
             Feed::Cluster {
                 kubeconfig,
                 context,
-                config_namespaces,
+                config,
             } => {
-                self.follow_cluster(kubeconfig.as_deref(), context.as_deref(), config_namespaces)
+                self.follow_cluster(kubeconfig.as_deref(), context.as_deref(), config)
                     .await
             }
         };
@@ -184,10 +177,10 @@ impl Live {
     async fn follow_manifests(
         self: &Arc<Self>,
         paths: &[PathBuf],
-        namespaces: &[String],
+        config: &ConfigPlaces,
         mut sessions: watch::Receiver<Arc<AllSessions>>,
     ) -> Result<()> {
-        let mut loader = Loader::new(paths.to_vec(), namespaces);
+        let mut loader = Loader::new(paths.to_vec(), config.clone());
         let mut read = None;
         sessions.mark_changed();
         loop {
@@ -196,7 +189,7 @@ impl Live {
             if differs || sessions.has_changed().unwrap_or_default() {
                 read = stamp;
                 let states = sessions.borrow_and_update().clone();
-                let (live, namespaces) = (self.clone(), namespaces.to_vec());
+                let (live, namespaces) = (self.clone(), config.namespaces.clone());
                 loader = spawn_blocking(move || {
                     let manifests = loader.load();
                     live.show_manifests(&manifests, &namespaces, &states);
@@ -225,13 +218,13 @@ impl Live {
         self: &Arc<Self>,
         kubeconfig: Option<&Path>,
         context: Option<&str>,
-        namespaces: &[String],
+        config: &ConfigPlaces,
     ) -> Result<()> {
         let cluster = Cluster::connect_to(kubeconfig, context).await?;
         let Observed {
             mut events,
             mut sessions,
-        } = observe(kubeconfig, context, namespaces).await?;
+        } = observe(kubeconfig, context, config).await?;
         let mut unseen = Vec::new();
         let flags = flags_of(&cluster, &mut unseen).await;
         let empty: EmptyIndex = Arc::new(move || index_with(&flags));

@@ -85,12 +85,12 @@ pub(super) fn run(args: &UiArgs) -> Result<ExitCode> {
 }
 
 fn feed(world: &WorldArgs) -> Result<Feed> {
-    let config_namespaces = world.config_namespace.clone();
+    let config = world.config.places();
     if !world.names_manifests() {
         return Ok(Feed::Cluster {
             kubeconfig: world.kubeconfig.clone(),
             context: world.context.clone(),
-            config_namespaces,
+            config,
         });
     }
     for path in &world.paths {
@@ -105,7 +105,7 @@ fn feed(world: &WorldArgs) -> Result<Feed> {
     }
     Ok(Feed::Manifests {
         paths: world.paths.clone(),
-        config_namespaces,
+        config,
         sessions: watch::channel(Arc::default()).1,
     })
 }

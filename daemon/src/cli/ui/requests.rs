@@ -20,6 +20,7 @@ use super::assets;
 use super::guard::WHAT_IF;
 use super::live::{Live, Shown};
 use crate::core::api::{ObjectKey, ObjectName, RawObject};
+use crate::core::config::ConfigPlaces;
 use crate::core::explain::Subject;
 use crate::core::plan::what_if;
 use crate::runtime::source::manifests::of_text;
@@ -127,7 +128,7 @@ async fn assume(State(live): State<Arc<Live>>, body: Bytes) -> Response {
                        {\"losePeer\": PEER}], \"manifests\": YAML}";
         return refuse(StatusCode::BAD_REQUEST, message);
     };
-    let objects = match objects(&assumption.manifests, live.config_namespaces()) {
+    let objects = match objects(&assumption.manifests, live.config()) {
         Ok(objects) => objects,
         Err(message) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, &message),
     };
@@ -154,8 +155,8 @@ async fn assume(State(live): State<Arc<Live>>, body: Bytes) -> Response {
 }
 
 /// The objects of a text that is pasted.
-fn objects(text: &str, namespaces: &[String]) -> Result<Vec<(ObjectKey, RawObject)>, String> {
-    let manifests = of_text("line", text, namespaces);
+fn objects(text: &str, config: &ConfigPlaces) -> Result<Vec<(ObjectKey, RawObject)>, String> {
+    let manifests = of_text("line", text, config);
     if !manifests.errors.is_empty() {
         let errors = manifests.errors.iter().map(ToString::to_string);
         return Err(errors.collect::<Vec<_>>().join("\n"));

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::assets::ASSETS;
 use super::live::{Feed, Live};
 use super::{Ui, requests};
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 
 const PASSWORD: &str = "correct-horse-battery";
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -109,7 +109,7 @@ fn serve(paths: Vec<PathBuf>) -> u16 {
         runtime.expect("a runtime").block_on(async {
             let feed = Feed::Manifests {
                 paths,
-                config_namespaces: vec![CONFIG_NAMESPACE.to_owned()],
+                config: ConfigPlaces::of(&[CONFIG_NAMESPACE.to_owned()]),
                 sessions: watch::channel(Arc::default()).1,
             };
             let ui = Ui::bind(Some(0), feed).await.expect("bound");
@@ -376,7 +376,7 @@ async fn too_much_text_is_refused() {
     let feed = Feed::Cluster {
         kubeconfig: None,
         context: None,
-        config_namespaces: Vec::new(),
+        config: ConfigPlaces::of(&[]),
     };
     let router = TowerToHyperService::new(requests::router(Live::new(feed)));
     let request = Request::post("/what-if").body(Body::from(vec![b' '; 5 << 20]));
@@ -433,7 +433,7 @@ async fn a_port_in_use_is_an_error_if_it_was_asked_for() {
     let feed = || Feed::Cluster {
         kubeconfig: None,
         context: None,
-        config_namespaces: Vec::new(),
+        config: ConfigPlaces::of(&[]),
     };
     let first = Ui::bind(Some(0), feed()).await.expect("any port");
     let address = first.url();

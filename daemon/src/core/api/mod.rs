@@ -101,7 +101,9 @@ impl fmt::Debug for Meta {
 
 /// The older API version of MetalLB's BGPPeer.
 pub(crate) const BGP_PEER_V1BETA1: &str = "metallb.io/v1beta1";
-/// The name of the ConfigMap that MetalLB before 0.13 read.
+/// The older API version of MetalLB's AddressPool.
+const ADDRESS_POOL_V1ALPHA1: &str = "metallb.io/v1alpha1";
+/// The default name of the ConfigMap that MetalLB before 0.13 read.
 pub(crate) const CONFIG_MAP: &str = "config";
 
 /// The kinds of objects that ferrolb reads.
@@ -120,12 +122,15 @@ pub enum Kind {
     /// `v1` Secret in a configuration namespace, type `kubernetes.io/basic-auth`.
     Secret,
     /// `v1` ConfigMap in a configuration namespace, with MetalLB's configuration before 0.13. Only
-    /// the name `config` is read.
+    /// the one of a given name is read.
     ConfigMap,
     /// `metallb.io/v1beta1` IPAddressPool.
     IpAddressPool,
     /// `ferrolb.io/v1alpha1` IPAddressPool: MetalLB's fields and further ones.
     FerrolbIpAddressPool,
+    /// `metallb.io/v1beta1` AddressPool, and the older v1alpha1 in manifests: a pool that says how
+    /// it is announced, until MetalLB 0.13.
+    AddressPool,
     /// `metallb.io/v1beta2` BGPPeer, and the older v1beta1 in manifests.
     BgpPeer,
     /// `ferrolb.io/v1alpha1` BGPPeer: MetalLB's fields and further ones.
@@ -150,7 +155,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind. A kind comes after those that it depends on.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Namespace,
         Self::Node,
         Self::ServiceCidr,
@@ -160,6 +165,7 @@ impl Kind {
         Self::FerrolbCommunity,
         Self::IpAddressPool,
         Self::FerrolbIpAddressPool,
+        Self::AddressPool,
         Self::BfdProfile,
         Self::FerrolbBfdProfile,
         Self::BgpPeer,
@@ -183,6 +189,7 @@ impl Kind {
             Self::Secret => "Secret",
             Self::ConfigMap => "ConfigMap",
             Self::IpAddressPool | Self::FerrolbIpAddressPool => "IPAddressPool",
+            Self::AddressPool => "AddressPool",
             Self::BgpPeer | Self::FerrolbBgpPeer => "BGPPeer",
             Self::BfdProfile | Self::FerrolbBfdProfile => "BFDProfile",
             Self::BgpAdvertisement | Self::FerrolbBgpAdvertisement => "BGPAdvertisement",
@@ -221,6 +228,7 @@ impl Kind {
             | Self::FerrolbCommunity
             | Self::FerrolbL2Advertisement => Self::OWN_API_VERSION,
             Self::IpAddressPool
+            | Self::AddressPool
             | Self::BgpAdvertisement
             | Self::L2Advertisement
             | Self::Community
@@ -228,11 +236,12 @@ impl Kind {
         }
     }
 
-    /// Whether manifests may have the kind in this API version. The API server converts MetalLB's
-    /// BGPPeer v1beta1 to v1beta2.
+    /// Whether manifests may have the kind in this API version. The API server converts the older
+    /// ones of MetalLB's BGPPeer and AddressPool.
     pub fn is_readable_as(self, api_version: &str) -> bool {
         api_version == self.api_version()
             || (self == Self::BgpPeer && api_version == BGP_PEER_V1BETA1)
+            || (self == Self::AddressPool && api_version == ADDRESS_POOL_V1ALPHA1)
     }
 
     /// Whether objects of this kind are configuration, which is read from the configuration
@@ -287,7 +296,8 @@ impl Kind {
             Self::FerrolbCommunity => Self::Community,
             Self::L2Advertisement => Self::FerrolbL2Advertisement,
             Self::FerrolbL2Advertisement => Self::L2Advertisement,
-            Self::Service
+            Self::AddressPool
+            | Self::Service
             | Self::EndpointSlice
             | Self::Node
             | Self::Namespace

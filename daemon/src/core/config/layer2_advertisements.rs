@@ -15,7 +15,8 @@ impl ConfigObjects {
                 raw, key, config,
             );
             let parsed = spec.check(|(spec, ferrolb)| {
-                let ad = layer2_advertisement::parse(key, &spec, ferrolb.as_ref())?;
+                let mut ad = layer2_advertisement::parse(key, &spec, ferrolb.as_ref())?;
+                ad.selection.unselectable = self.unselectable(key, &config.sources);
                 let other = config.layer2_advertisements.get(&ad.name);
                 both_groups::check_name(other.map(|other| &other.object)).map(|()| ad)
             });

@@ -5,6 +5,7 @@
 //! stays in use. A pool that is invalid, unreadable, or gone with its CRD is *frozen*: its services
 //! keep their addresses and announcements, and no address is allocated from it.
 
+pub(crate) mod address_pools;
 pub(crate) mod advertisement;
 pub(crate) mod aggregation;
 pub(crate) mod bfd;
@@ -22,6 +23,7 @@ pub(crate) mod local_pref_conflicts;
 pub(crate) mod node_conflicts;
 pub(crate) mod peer;
 mod peers;
+mod places;
 pub(crate) mod pool;
 mod pools;
 pub(crate) mod selection;
@@ -32,12 +34,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use self::address_pools::AddressPools;
 use self::advertisement::{Advertisement, Aliases};
 use self::config_map::{ConfigMaps, Sources};
 use self::excluded::{ForeignServices, ServiceCidrs};
 use self::hello_secrets::HelloSecrets;
 use self::layer2_advertisement::Layer2Advertisement;
 use self::peer::Peer;
+pub(crate) use self::places::ConfigPlaces;
 use self::pool::PoolDetails;
 use self::pools::PoolSpec;
 use ferrolb_allocator::PoolSet;
@@ -76,7 +80,7 @@ pub struct Config {
     /// Whether an object says what to announce or to whom, be it valid or not. If none does,
     /// another program announces the addresses.
     pub(crate) says_announcements: bool,
-    /// Where objects come from that only MetalLB's ConfigMap means.
+    /// Where objects come from that only MetalLB's ConfigMap or an AddressPool means.
     pub(crate) sources: Sources,
     /// Errors and notices about the objects.
     pub problems: Vec<Problem>,
@@ -157,7 +161,10 @@ pub(crate) struct CompileContext<'a> {
 pub(crate) struct ConfigObjects {
     raw: BTreeMap<ObjectKey, RawObject>,
     config_maps: ConfigMaps,
-    /// The objects that ConfigMaps mean, as of the last compilation.
+    address_pools: AddressPools,
+    /// The pools that only AddressPools mean, as of the last compilation.
+    self_announced: Arc<BTreeSet<String>>,
+    /// The objects that ConfigMaps and AddressPools mean, as of the last compilation.
     converted: BTreeMap<ObjectKey, RawObject>,
     /// The kinds of which this process has read an object.
     seen: BTreeSet<Kind>,
@@ -195,8 +202,10 @@ impl ConfigObjects {
     /// Adds or replaces an object. This doesn't make its kind readable again: only a complete list
     /// does.
     pub(crate) fn apply(&mut self, key: ObjectKey, raw: RawObject) {
-        if key.kind == Kind::ConfigMap {
-            self.config_maps.apply(&key.name, &raw);
+        match key.kind {
+            Kind::ConfigMap => self.config_maps.apply(&key.name, &raw),
+            Kind::AddressPool => self.address_pools.apply(&key.name, &raw),
+            _ => {}
         }
         self.seen.insert(key.kind);
         self.raw.insert(key, raw);
@@ -247,6 +256,7 @@ impl ConfigObjects {
             }
             Kind::Community | Kind::FerrolbCommunity => _ = self.good_aliases.remove(key),
             Kind::ConfigMap => self.config_maps.delete(&key.name),
+            Kind::AddressPool => self.address_pools.delete(&key.name),
             _ => {}
         }
     }
@@ -277,6 +287,12 @@ impl ConfigObjects {
     /// Whether there are objects of an API group.
     pub(crate) fn has_group(&self, group: &str) -> bool {
         self.raw.keys().any(|key| key.kind.group() == group)
+    }
+
+    /// The text of an invalid ConfigMap as it was probably meant, without passwords.
+    pub(crate) fn correction(&self, object: &ObjectKey) -> Option<&str> {
+        let is_config_map = object.kind == Kind::ConfigMap;
+        is_config_map.then(|| self.config_maps.correction(&object.name))?
     }
 
     /// Marks a kind as unreadable (no CRD, no permission). Known objects stay in use, pools are
@@ -325,6 +341,10 @@ impl ConfigObjects {
         self.converted = additions.objects;
         config.sources = additions.sources;
         config.problems = additions.problems;
+        let of_pools = self.address_pools.additions(&self.raw, &mut config.sources);
+        self.converted.extend(of_pools.objects);
+        self.self_announced = Arc::new(of_pools.pools);
+        config.problems.extend(of_pools.problems);
         let of_announcements = |kind: Kind| {
             let mut kinds = ANNOUNCEMENTS.into_iter().flat_map(Kind::groups);
             kinds.any(|other| other == kind)
@@ -334,7 +354,9 @@ impl ConfigObjects {
         let for_announcers = !self.for_allocation_only;
         let aliases = for_announcers.then(|| self.compile_aliases(&mut config));
         self.compile_pools(context, &mut config);
-        let are_known = !self.unreadable.contains_key(&Kind::ConfigMap) && additions.are_complete;
+        let refused = |kind: Kind| self.unreadable.contains_key(&kind);
+        let are_known = !refused(Kind::ConfigMap) && !refused(Kind::AddressPool);
+        let are_known = are_known && additions.are_complete && !of_pools.is_incomplete;
         let are_complete = config.pools.complete() && are_known;
         config.pools.set_complete(are_complete);
         if let Some(aliases) = aliases {
@@ -393,19 +415,21 @@ impl ConfigObjects {
         }
     }
 
-    /// All objects, with those that ConfigMaps mean.
+    /// All objects, with those that ConfigMaps and AddressPools mean.
     fn objects(&self) -> impl Iterator<Item = (&ObjectKey, &RawObject)> {
         self.raw.iter().chain(&self.converted)
     }
 
     /// Whether the objects of a kind in both groups are known: no list was refused, and if the
     /// source doesn't know one group's kind, then its CRD can't be gone by mistake, because this
-    /// process has read objects of the other group or a ConfigMap of MetalLB.
+    /// process has read objects of the other group or a ConfigMap of MetalLB, or, if ferrolb's is
+    /// missing, AddressPools.
     fn knows_all(&self, kind: Kind) -> bool {
         let known = |kind: Kind, other: Kind| {
             !self.unreadable.contains_key(&kind)
                 && (!self.is_absent(kind)
                     || self.seen.contains(&other)
+                    || kind.is_own() && self.seen.contains(&Kind::AddressPool)
                     || self.has_any(Kind::ConfigMap))
         };
         let other = kind.other_group().unwrap_or(kind);
@@ -471,8 +495,10 @@ impl ConfigObjects {
                 let created = &raw.metadata.creation_timestamp;
                 advertisement::parse(key, created, &spec, ferrolb.as_ref(), aliases)
             });
+            let others = self.unselectable(key, &config.sources);
             // The selected pools are known only if every field can be read.
-            let parsed = parsed.and_then(|advertisement| {
+            let parsed = parsed.and_then(|mut advertisement| {
+                advertisement.selection.unselectable = others;
                 aggregation::check(&advertisement, config)?;
                 Ok(advertisement)
             });
@@ -489,6 +515,15 @@ impl ConfigObjects {
             }
         }
         self.good_advertisements = good;
+    }
+
+    /// The pools that an advertisement does not select: AddressPools say themselves how they are
+    /// announced.
+    fn unselectable(&self, advertisement: &ObjectKey, sources: &Sources) -> Arc<BTreeSet<String>> {
+        match sources.origin(advertisement).kind {
+            Kind::AddressPool => Arc::default(),
+            _ => self.self_announced.clone(),
+        }
     }
 
     /// Reports advertisements that name a pool or a peer that doesn't exist.
@@ -512,7 +547,13 @@ impl ConfigObjects {
         let layer2 = config.layer2_advertisements.values();
         for (object, selection) in pools.chain(layer2.map(|ad| (&ad.object, &ad.selection))) {
             for name in selection.pools() {
-                if !config.pool_details.contains_key(name) {
+                if selection.unselectable.contains(name) {
+                    let notice = format!(
+                        "spec.ipAddressPools: {name} is an AddressPool, which its protocol alone \
+                         announces: write an IPAddressPool instead of it"
+                    );
+                    notices.push((object.clone(), notice));
+                } else if !config.pool_details.contains_key(name) {
                     let cause = cause(Kind::IpAddressPool, name);
                     notices.push((object.clone(), format!("spec.ipAddressPools: {cause}")));
                 }

@@ -32,7 +32,10 @@ impl ConfigObjects {
         let mut good = BTreeMap::new();
         let mut refused = Vec::new();
         for (key, raw) in self.of_both_groups(Kind::IpAddressPool) {
-            let frozen = self.unreadable.contains_key(&key.kind);
+            let origin = config.sources.origin(key).kind;
+            let unreadable = |kind: Kind| self.unreadable.contains_key(&kind);
+            let frozen =
+                unreadable(key.kind) || origin == Kind::AddressPool && unreadable(origin);
             let parsed = both_groups::spec(raw, key, config)
                 .check(|spec| compiler.parse(key, raw, spec, frozen));
             match parsed.and_then(|parsed| compiler.insert(parsed, config)) {
@@ -64,7 +67,7 @@ impl ConfigObjects {
         let all_known = self.knows_all(Kind::IpAddressPool);
         let groups = || Kind::IpAddressPool.groups();
         let is_readable = |kind| !self.unreadable.contains_key(&kind) && !self.is_absent(kind);
-        let has_none = !groups().any(|kind| self.has_any(kind));
+        let has_none = !groups().any(|kind| self.has_any(kind)) && !self.has_any(Kind::AddressPool);
         if !all_known && has_none && groups().any(is_readable) {
             let all = ObjectKey::new(Kind::IpAddressPool, ObjectName::new("", "*"));
             config.notice(all, NO_POOL.to_owned());

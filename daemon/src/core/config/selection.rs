@@ -1,6 +1,7 @@
 //! What an advertisement of either protocol selects.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::load_balancer_classes::LoadBalancerClasses;
 use super::selector::{Selectors, unique};
@@ -13,6 +14,8 @@ use crate::core::model::Labels;
 pub struct Selection {
     pools: BTreeSet<String>,
     pool_selectors: Selectors,
+    /// Pools that it does not select.
+    pub(super) unselectable: Arc<BTreeSet<String>>,
     /// The nodes that may announce. Empty: all.
     pub nodes: Selectors,
     /// The services. Empty: all.
@@ -51,6 +54,7 @@ impl Selection {
             Some(Self {
                 pools: pools?,
                 pool_selectors: pool_selectors?,
+                unselectable: Arc::default(),
                 nodes: nodes?,
                 services: services?,
                 classes: classes?,
@@ -66,8 +70,8 @@ impl Selection {
 
     /// Whether it selects a pool. Without names and selectors it selects all.
     pub fn selects_pool(&self, name: &str, labels: Option<&Labels>) -> bool {
-        (self.pools.is_empty() && self.pool_selectors.is_empty())
-            || self.pools.contains(name)
-            || labels.is_some_and(|labels| self.pool_selectors.any(labels))
+        let selects_all = self.pools.is_empty() && self.pool_selectors.is_empty();
+        let selects = || labels.is_some_and(|labels| self.pool_selectors.any(labels));
+        !self.unselectable.contains(name) && (selects_all || self.pools.contains(name) || selects())
     }
 }

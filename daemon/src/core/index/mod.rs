@@ -181,18 +181,27 @@ impl Index {
     pub fn is_listed(&self, kinds: &[Kind]) -> bool {
         // With MetalLB's ConfigMap, no object is needed.
         let has_config_map = self.objects.has_any(Kind::ConfigMap);
+        // AddressPools say themselves how they are announced: MetalLB's kinds may be empty.
+        let has_address_pool = self.objects.has_any(Kind::AddressPool);
         let without = |kind: &Kind| {
             let other = kind.other_group();
             self.objects.is_absent(*kind)
                 && (has_config_map
                     || matches!(kind, Kind::BfdProfile | Kind::FerrolbBfdProfile)
                     || other.is_none_or(|other| {
-                        self.listed.contains(&other) && self.objects.has_any(other)
+                        let has_any = self.objects.has_any(other);
+                        self.listed.contains(&other)
+                            && (has_any || kind.is_own() && has_address_pool)
                     }))
         };
         kinds
             .iter()
             .all(|kind| self.listed.contains(kind) || without(kind))
+    }
+
+    /// The text of an invalid ConfigMap as it was probably meant, without passwords.
+    pub(crate) fn correction(&self, object: &ObjectKey) -> Option<&str> {
+        self.objects.correction(object)
     }
 
     /// Whether there are objects of an API group.
@@ -394,6 +403,7 @@ impl Index {
             }
             Kind::Secret
             | Kind::ConfigMap
+            | Kind::AddressPool
             | Kind::IpAddressPool
             | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
@@ -424,6 +434,7 @@ impl Index {
             Kind::ServiceCidr => self.set_service_cidr(&key.name.name, None),
             Kind::Secret
             | Kind::ConfigMap
+            | Kind::AddressPool
             | Kind::IpAddressPool
             | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
@@ -520,6 +531,7 @@ impl Index {
             Kind::ServiceCidr => named(self.service_cidrs.keys().collect()),
             Kind::Secret
             | Kind::ConfigMap
+            | Kind::AddressPool
             | Kind::IpAddressPool
             | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer

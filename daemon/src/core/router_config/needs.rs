@@ -423,6 +423,7 @@ fn invalid_objects(index: &Index) -> Vec<String> {
                 kind,
                 Kind::BgpPeer
                     | Kind::BfdProfile
+                    | Kind::AddressPool
                     | Kind::IpAddressPool
                     | Kind::BgpAdvertisement
                     | Kind::Node

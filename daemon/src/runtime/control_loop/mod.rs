@@ -53,9 +53,10 @@ const TICK: Duration = Duration::from_secs(1);
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kinds that routes are computed from.
-const ANNOUNCED_FROM: [Kind; 10] = [
+const ANNOUNCED_FROM: [Kind; 11] = [
     Kind::Node,
     Kind::ConfigMap,
+    Kind::AddressPool,
     Kind::Service,
     Kind::EndpointSlice,
     Kind::BfdProfile,
@@ -528,7 +529,12 @@ impl Running {
         let problems: BTreeSet<Problem> = problems.chain(layer2).collect();
         for problem in problems.difference(&self.problems) {
             match problem.severity {
-                Severity::Error => tracing::error!(object = %problem.object, "{}", problem.message),
+                Severity::Error => {
+                    let correction = self.index.correction(&problem.object);
+                    let meant = correction.map(|text| format!("; probably meant:\n{text}"));
+                    let meant = meant.unwrap_or_default();
+                    tracing::error!(object = %problem.object, "{}{meant}", problem.message)
+                }
                 Severity::UnknownField | Severity::Notice => {
                     tracing::warn!(object = %problem.object, "{}", problem.message)
                 }

@@ -14,8 +14,9 @@ use crate::runtime::source::{ApiWrite, Source};
 const LISTED: [Kind; 3] = [Kind::Node, Kind::Service, Kind::EndpointSlice];
 
 /// The configuration that may not be refused. A kind that the API server lacks has no objects.
-const READABLE: [Kind; 7] = [
+const READABLE: [Kind; 8] = [
     Kind::ConfigMap,
+    Kind::AddressPool,
     Kind::BgpPeer,
     Kind::FerrolbBgpPeer,
     Kind::BgpAdvertisement,

@@ -1,4 +1,4 @@
-//! Reads the texts of MetalLB's ConfigMaps from a file, for their conversion.
+//! Reads MetalLB's ConfigMaps and AddressPools from a file, for their conversion.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::documents;
 use super::manifests::items;
 use super::walk::STANDARD_INPUT;
-use crate::core::api::{CONFIG_MAP, RawObject};
+use crate::core::api::{CONFIG_MAP, Kind, RawObject};
 use crate::core::config::config_map::{self, KEY};
 use crate::core::syntax::{self, OBJECT_MAX, SyntaxError};
 
@@ -24,12 +24,23 @@ pub(crate) struct ConfigMapText {
     pub text: Result<String, String>,
 }
 
-/// The texts in a file, and its syntax errors. The file contains ConfigMaps among other objects, or
-/// nothing but the text of one.
+/// What a file contains.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The texts.
+    pub texts: Vec<ConfigMapText>,
+    /// The AddressPools, each with the line of its document, from 1.
+    pub address_pools: Vec<(usize, RawObject)>,
+    /// Its syntax errors.
+    pub errors: Vec<SyntaxError>,
+}
+
+/// What a file contains: ConfigMaps and AddressPools among other objects, or nothing but the text
+/// of a ConfigMap.
 ///
 /// # Errors
 /// The file can't be read.
-pub(crate) fn read(path: &Path) -> io::Result<(Vec<ConfigMapText>, Vec<SyntaxError>)> {
+pub(crate) fn read(path: &Path) -> io::Result<Found> {
     let input: Box<dyn Read> = if path == Path::new(STANDARD_INPUT) {
         Box::new(io::stdin().lock())
     } else {
@@ -49,21 +60,39 @@ pub(crate) fn read(path: &Path) -> io::Result<(Vec<ConfigMapText>, Vec<SyntaxErr
             line: 1,
             text: Ok(text.trim_start_matches('\u{feff}').to_owned()),
         };
-        return Ok((vec![text], Vec::new()));
+        return Ok(Found {
+            texts: vec![text],
+            ..Found::default()
+        });
     }
-    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    let mut found = Found::default();
     let mut sink = |line, value| match value {
-        Ok(value) => found.extend(items(value).into_iter().filter_map(|item| of(line, item))),
-        Err(error) => errors.push(error),
+        Ok(value) => items(value)
+            .into_iter()
+            .for_each(|item| found.add(line, item)),
+        Err(error) => found.errors.push(error),
     };
     documents::read(Cursor::new(octets), &mut sink)?;
     // Other programs have ConfigMaps with this key too.
     let is_named =
         |text: &ConfigMapText| matches!(&text.name, Some((_, name)) if name == CONFIG_MAP);
-    if found.iter().any(is_named) {
-        found.retain(is_named);
+    if found.texts.iter().any(is_named) {
+        found.texts.retain(is_named);
     }
-    Ok((found, errors))
+    Ok(found)
+}
+
+impl Found {
+    fn add(&mut self, line: usize, item: Value) {
+        let Ok(raw) = RawObject::from_json(item) else {
+            return;
+        };
+        match Kind::find(&raw.api_version, &raw.kind) {
+            Some(Kind::AddressPool) => self.address_pools.push((line, raw)),
+            Some(Kind::ConfigMap) => self.texts.extend(text_of(line, raw)),
+            _ => {}
+        }
+    }
 }
 
 /// Maximum size of the file, in octets. A list of all ConfigMaps may be large.
@@ -75,11 +104,7 @@ fn contains_objects(text: &str) -> bool {
     lines.any(|line| line.starts_with("kind:") || line.contains("\"kind\":"))
 }
 
-fn of(line: usize, item: Value) -> Option<ConfigMapText> {
-    let raw = RawObject::from_json(item).ok()?;
-    if (&*raw.api_version, &*raw.kind) != ("v1", "ConfigMap") {
-        return None;
-    }
+fn text_of(line: usize, raw: RawObject) -> Option<ConfigMapText> {
     let text = config_map::text_of(&raw).map(str::to_owned);
     let has_key = raw
         .body

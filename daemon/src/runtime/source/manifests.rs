@@ -13,8 +13,8 @@ use super::documents;
 use super::interface_list;
 use super::unsupported_kinds::advice;
 use super::walk::{FolderId, STANDARD_INPUT, Walk, folder_id};
-use crate::core::api::{CONFIG_MAP, Kind, ObjectKey, ObjectName, RawObject};
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::config::ConfigPlaces;
 use crate::core::index::change::Change;
 use crate::core::syntax::SyntaxError;
 
@@ -84,7 +84,8 @@ pub(crate) struct Manifests {
     pub interface_lists: Vec<InterfaceList>,
     /// Number of objects of kinds that ferrolb does not read.
     pub others: usize,
-    /// The kinds among those that concern load balancers, by apiVersion and kind.
+    /// The kinds among those that concern load balancers, by apiVersion and kind; ConfigMaps also
+    /// by name.
     pub unread: BTreeMap<(String, String), Unread>,
 }
 
@@ -129,7 +130,7 @@ const EMPTY_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Loader {
     paths: Vec<PathBuf>,
-    config_namespaces: Vec<String>,
+    config: ConfigPlaces,
     files: BTreeMap<PathBuf, File>,
     folders: BTreeMap<PathBuf, FolderId>,
     /// Files that contained objects and are now empty, with the time when that was first seen.
@@ -138,11 +139,11 @@ pub(crate) struct Loader {
 
 impl Loader {
     /// A loader for files and folders with their subfolders. Configuration objects without a
-    /// namespace belong to the first of `config_namespaces`.
-    pub(crate) fn new(paths: Vec<PathBuf>, config_namespaces: &[String]) -> Self {
+    /// namespace belong to the first one of `config`.
+    pub(crate) fn new(paths: Vec<PathBuf>, config: ConfigPlaces) -> Self {
         Self {
             paths,
-            config_namespaces: config_namespaces.to_vec(),
+            config,
             files: BTreeMap::new(),
             folders: BTreeMap::new(),
             emptied: BTreeMap::new(),
@@ -200,7 +201,7 @@ impl Loader {
     }
 
     fn read(&mut self, now: Instant, path: &Path, old: Option<&File>) -> File {
-        let mut file = parse(path, &self.config_namespaces).unwrap_or_else(|error| File {
+        let mut file = parse(path, &self.config).unwrap_or_else(|error| File {
             errors: vec![unreadable(path, &error)],
             ..File::default()
         });
@@ -286,20 +287,16 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ManifestError {
 }
 
 /// Reads all objects of a file; `-` is standard input. An invalid object does not hide the others.
-fn parse(path: &Path, config_namespaces: &[String]) -> std::io::Result<File> {
+fn parse(path: &Path, config: &ConfigPlaces) -> std::io::Result<File> {
     if path == Path::new(STANDARD_INPUT) {
-        parse_from(std::io::stdin().lock(), path, config_namespaces)
+        parse_from(std::io::stdin().lock(), path, config)
     } else {
         let input = BufReader::new(std::fs::File::open(path)?);
-        parse_from(input, path, config_namespaces)
+        parse_from(input, path, config)
     }
 }
 
-fn parse_from(
-    input: impl BufRead,
-    path: &Path,
-    config_namespaces: &[String],
-) -> std::io::Result<File> {
+fn parse_from(input: impl BufRead, path: &Path, config: &ConfigPlaces) -> std::io::Result<File> {
     let mut file = File::default();
     let mut sink = |line, value: Result<_, SyntaxError>| {
         let location = |line| Location {
@@ -307,7 +304,7 @@ fn parse_from(
             line,
         };
         match value {
-            Ok(value) => file.add(value, location(line), config_namespaces),
+            Ok(value) => file.add(value, location(line), config),
             Err(error) => file
                 .errors
                 .push(ManifestError::new(location(error.line), error)),
@@ -318,9 +315,9 @@ fn parse_from(
 }
 
 /// The objects of a text. `name` stands for the file in errors.
-pub(crate) fn of_text(name: &str, text: &str, config_namespaces: &[String]) -> Manifests {
+pub(crate) fn of_text(name: &str, text: &str, config: &ConfigPlaces) -> Manifests {
     let mut manifests = Manifests::default();
-    match parse_from(text.as_bytes(), Path::new(name), config_namespaces) {
+    match parse_from(text.as_bytes(), Path::new(name), config) {
         Ok(file) => manifests.add(&file),
         Err(error) => manifests.errors.push(unreadable(Path::new(name), &error)),
     }
@@ -348,11 +345,10 @@ pub(crate) fn values(input: impl Read) -> Result<Vec<serde_json::Value>, String>
 }
 
 impl File {
-    fn add(&mut self, value: serde_json::Value, location: Location, config_namespaces: &[String]) {
-        let first = config_namespaces.first();
-        let config_namespace = first.map_or(CONFIG_NAMESPACE, String::as_str);
+    fn add(&mut self, value: serde_json::Value, location: Location, config: &ConfigPlaces) {
+        let config_namespace = config.default_namespace();
         for item in items(value) {
-            match read_object(item, config_namespace, config_namespaces) {
+            match read_object(item, config) {
                 Ok(Object::Read(key, raw)) => self.objects.push(Located {
                     key,
                     raw,
@@ -367,7 +363,7 @@ impl File {
                         error: interface_list::check(&raw).err(),
                     });
                 }
-                Ok(Object::Other(raw)) => self.add_other(&raw, &location),
+                Ok(Object::Other(raw)) => self.add_other(&raw, &location, config),
                 Err(_) if is_kustomization(&location.file) => self.others += 1,
                 Err(message) => self.errors.push(ManifestError {
                     location: location.clone(),
@@ -378,12 +374,17 @@ impl File {
         }
     }
 
-    fn add_other(&mut self, raw: &RawObject, location: &Location) {
+    fn add_other(&mut self, raw: &RawObject, location: &Location, config: &ConfigPlaces) {
         self.others += 1;
-        let Some(advice) = advice(raw) else {
+        let Some(advice) = advice(raw, config) else {
             return;
         };
-        let kind = (raw.api_version.clone(), raw.kind.clone());
+        // ConfigMaps have different purposes.
+        let name = match raw.kind.as_str() {
+            "ConfigMap" => format!("ConfigMap {}", raw.metadata.name),
+            kind => kind.to_owned(),
+        };
+        let kind = (raw.api_version.clone(), name);
         let unread = self.unread.entry(kind).or_insert_with(|| Unread {
             location: location.clone(),
             count: 0,
@@ -416,11 +417,7 @@ pub(super) fn items(mut value: serde_json::Value) -> Vec<serde_json::Value> {
     }
 }
 
-fn read_object(
-    value: serde_json::Value,
-    config_namespace: &str,
-    config_namespaces: &[String],
-) -> Result<Object, String> {
+fn read_object(value: serde_json::Value, config: &ConfigPlaces) -> Result<Object, String> {
     let raw = RawObject::from_json(value)?;
     let Some(kind) = Kind::find(&raw.api_version, &raw.kind) else {
         // This includes kinds of the same name in other groups, such as Knative's Service.
@@ -443,15 +440,14 @@ fn read_object(
         ));
     }
     let default = if kind.is_configuration() {
-        config_namespace
+        config.default_namespace()
     } else {
         DEFAULT_NAMESPACE
     };
     // ConfigMaps of all names are frequent, and "config" is a frequent one.
     let is_unrelated = |key: &ObjectKey| {
         let ObjectName { namespace, name } = &key.name;
-        key.kind == Kind::ConfigMap
-            && (name != CONFIG_MAP || !config_namespaces.contains(namespace))
+        key.kind == Kind::ConfigMap && (*name != config.config_map || !config.contain(namespace))
     };
     Ok(match raw.key(default) {
         Some(key) if !is_unrelated(&key) => Object::Read(key, raw),

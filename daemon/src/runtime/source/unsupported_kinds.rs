@@ -2,28 +2,25 @@
 //! other load balancers, MetalLB's older forms, and misspelt kinds.
 
 use crate::core::api::{Kind, RawObject, group};
+use crate::core::config::ConfigPlaces;
 use crate::core::nearest::nearest;
 
 /// What to do about an object that is not read; `None` for kinds unrelated to load balancers.
-pub(super) fn advice(raw: &RawObject) -> Option<String> {
+pub(super) fn advice(raw: &RawObject, config: &ConfigPlaces) -> Option<String> {
     let group = group(&raw.api_version);
-    metallb(group, raw)
+    metallb(group, raw, config)
         .or_else(|| other_project(group, raw))
         .or_else(|| misspelt(group, &raw.kind))
 }
 
 /// MetalLB's kinds.
-fn metallb(group: &str, raw: &RawObject) -> Option<String> {
+fn metallb(group: &str, raw: &RawObject, config: &ConfigPlaces) -> Option<String> {
     let advice = match (group, raw.kind.as_str()) {
-        ("metallb.io", "AddressPool") => {
-            "this older form is not supported: move its addresses to an IPAddressPool, its \
-            bgpAdvertisements to BGPAdvertisements, and write an L2Advertisement for protocol: \
-            layer2"
-        }
-        ("", "ConfigMap") if is_metallb_config(raw) => {
-            "MetalLB's ConfigMap is read only if its name is config and it is in the \
-             configuration namespace: rename or move it, or print the objects that it means with \
-             ferrolb convert"
+        ("", "ConfigMap") if is_metallb_config(raw) => return Some(unread_config_map(raw, config)),
+        ("", "ConfigMap") if has_frr_configuration(raw) => {
+            "MetalLB appends its key extras to the configuration of FRR, which ferrolb does not \
+             use: set what it sets in BGPPeers and BGPAdvertisements (ferrolb.io/v1alpha1 has \
+             further fields), or in the routers"
         }
         ("", "ConfigMap") if raw.metadata.name == "kubevip" => {
             "kube-vip's address ranges are not read: write an IPAddressPool"
@@ -31,6 +28,31 @@ fn metallb(group: &str, raw: &RawObject) -> Option<String> {
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// MetalLB's ConfigMap, with another name or in another namespace.
+fn unread_config_map(raw: &RawObject, config: &ConfigPlaces) -> String {
+    let (name, namespace) = (&raw.metadata.name, raw.metadata.namespace.as_deref());
+    let elsewhere = namespace.filter(|namespace| !config.contain(namespace));
+    let mut options = Vec::new();
+    if *name != config.config_map {
+        options.push(format!("--config-map {name}"));
+    }
+    options.extend(elsewhere.map(|namespace| format!("--config-namespace {namespace}")));
+    format!(
+        "MetalLB's ConfigMap is read only if its name is {} and it is in the namespace {}: add \
+         {}, or print the objects that it means with ferrolb convert",
+        config.config_map,
+        config.namespaces.join(" or "),
+        options.join(" ")
+    )
+}
+
+/// MetalLB's raw configuration of FRR, since 0.13.10.
+fn has_frr_configuration(raw: &RawObject) -> bool {
+    let extras = raw.body.get("data").and_then(|data| data.get("extras"));
+    let extras = extras.and_then(|extras| extras.as_str());
+    raw.metadata.name == "bgpextras" && extras.is_some_and(|extras| !extras.trim().is_empty())
 }
 
 /// `data.config` of MetalLB before its custom resources.

@@ -70,6 +70,12 @@ false
 {{- $role := ternary $values.controller $values.speaker (eq $component "allocator") -}}
 {{- if eq $object.kind "ServiceAccount" -}}
 {{- with $role.serviceAccount.annotations -}}{{- $_ := set $metadata "annotations" . -}}{{- end -}}
+{{- else if eq $object.kind "Role" -}}
+{{- range $object.rules -}}
+{{- if and $values.existingConfigMap (has "configmaps" .resources) (hasKey . "resourceNames") -}}
+{{- $_ := set . "resourceNames" (list $values.existingConfigMap) -}}
+{{- end -}}
+{{- end -}}
 {{- else if eq $object.kind "NetworkPolicy" -}}
 {{- range $object.spec.ingress -}}
 {{- $_ := set . "ports" (list (dict "protocol" "TCP" "port" (int $values.prometheus.metricsPort))) -}}
@@ -223,6 +229,9 @@ false
 {{- with .role.bgp.bmp -}}
 {{- $arguments = append $arguments (printf "--bmp=%s" .) -}}
 {{- end -}}
+{{- end -}}
+{{- with $values.existingConfigMap -}}
+{{- $arguments = append $arguments (printf "--config-map=%s" .) -}}
 {{- end -}}
 {{- with $values.loadBalancerClass -}}
 {{- $arguments = append $arguments (printf "--lb-class=%s" .) -}}

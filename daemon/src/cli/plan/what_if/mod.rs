@@ -96,7 +96,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<ExitCode> {
 
 /// Reads manifests, and reports what is wrong with them.
 fn load(args: &PlanArgs, paths: Vec<PathBuf>) -> Result<Manifests> {
-    let manifests = Loader::new(paths, &args.config_namespace).load();
+    let manifests = Loader::new(paths, args.config.places()).load();
     for error in &manifests.errors {
         eprintln!("ferrolb: {}", printable(&error.to_string()));
     }
@@ -118,14 +118,14 @@ fn base(args: &PlanArgs) -> Result<Base> {
     let against = args.what_if.against.as_deref().unwrap_or(LIVE);
     if against != LIVE {
         let manifests = load(args, vec![PathBuf::from(against)])?;
-        let changes = changes(&manifests.objects, &args.config_namespace);
+        let changes = changes(&manifests.objects, &args.config.config_namespace);
         return Ok(Base {
             objects: Objects::of(changes),
             flags: BTreeSet::new(),
         });
     }
     let kubeconfig = args.what_if.kubeconfig.as_deref();
-    let live = block_on(LiveCluster::read(kubeconfig, None, &args.config_namespace))?;
+    let live = block_on(LiveCluster::read(kubeconfig, None, &args.config.places()))?;
     for line in &live.unseen {
         eprintln!("ferrolb: can't see {}", printable(line));
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::text;
-use crate::core::config::CONFIG_NAMESPACE;
+use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 use crate::core::index::Index;
 use crate::core::plan::Prediction;
 use crate::core::plan::difference::Difference;
@@ -18,7 +18,7 @@ fn load(names: &[&str]) -> Manifests {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans");
     let paths = names.iter().map(|name| folder.join(format!("{name}.yaml")));
     let paths: Vec<PathBuf> = paths.collect();
-    Loader::new(paths, &namespaces()).load()
+    Loader::new(paths, ConfigPlaces::of(&namespaces())).load()
 }
 
 fn cluster(case: &str) -> Objects {

@@ -157,8 +157,11 @@ fn differing_statuses(index: &Index) -> Vec<(ObjectKey, ObjectStatus)> {
     let config = index.config();
     let mut pools: BTreeMap<&ObjectKey, &Pool> = BTreeMap::new();
     for pool in config.pools.iter() {
-        if let Some(details) = config.pool_details.get(pool.name()) {
-            pools.insert(&details.object, pool);
+        let details = config.pool_details.get(pool.name());
+        let object = details.map(|details| &details.object);
+        // What a ConfigMap or an AddressPool means has no status.
+        if let Some(object) = object.filter(|key| config.sources.origin(key) == *key) {
+            pools.insert(object, pool);
         }
     }
     let objects: BTreeSet<&ObjectKey> = index.own_objects().chain(pools.keys().copied()).collect();

@@ -1,7 +1,10 @@
 //! YAML that was pasted with lost indentation: finds what was probably meant. The names of the
 //! fields say where a line belongs.
 
-use super::fields::{ADVERTISEMENT, ALIASES, BFD_PROFILES, PEERS, POOLS, SECTIONS, of_section};
+use super::fields::{
+    ADVERTISEMENT, ALIASES, BFD_PROFILES, EXPRESSION, PEER, PEERS, POOLS, SECTIONS, SELECTOR,
+    of_section,
+};
 use super::mistake::Mistake;
 use super::tree::{Node, Value};
 
@@ -120,6 +123,10 @@ enum Last {
     Texts(usize),
     /// A field of a BGP advertisement, or the list of them.
     Advertisement,
+    /// The list of node selectors, or a field in it.
+    Selector,
+    /// The labels of a node selector.
+    Labels,
 }
 
 /// The text of the ConfigMap with the indentation that its fields require. None if a line fits
@@ -129,6 +136,7 @@ pub(super) fn reindented<'a>(lines: impl IntoIterator<Item = &'a &'a str>) -> Op
         lines: Vec::new(),
         section: None,
         last: Last::Section,
+        in_selectors: false,
     };
     for line in lines {
         let line = line.trim();
@@ -143,6 +151,8 @@ struct Reindented<'a> {
     lines: Vec<String>,
     section: Option<&'a str>,
     last: Last,
+    /// Whether the last field of the entry is `node-selectors`.
+    in_selectors: bool,
 }
 
 impl<'a> Reindented<'a> {
@@ -151,9 +161,11 @@ impl<'a> Reindented<'a> {
             Some(rest) => (true, rest.trim()),
             None => (false, line),
         };
-        let field = rest
-            .split_once(':')
-            .filter(|(name, value)| is_name(name) && (value.is_empty() || value.starts_with(' ')));
+        // Names of labels have further characters.
+        let others = if self.last == Last::Labels { "./" } else { "" };
+        let field = rest.split_once(':').filter(|(name, value)| {
+            is_name(name, others) && (value.is_empty() || value.starts_with(' '))
+        });
         let Some((name, value)) = field else {
             let Last::Texts(indent) = self.last else {
                 return None;
@@ -161,9 +173,13 @@ impl<'a> Reindented<'a> {
             return is_item.then(|| self.push(indent, true, rest));
         };
         let value = value.trim();
+        if self.in_selectors && self.selector(is_item, name, rest, value.is_empty()) {
+            return Some(());
+        }
         if !is_item && value.is_empty() && SECTIONS.contains(&name) {
             self.section = Some(name);
             self.last = Last::Section;
+            self.in_selectors = false;
             self.push(0, false, rest);
             return Some(());
         }
@@ -185,6 +201,36 @@ impl<'a> Reindented<'a> {
         self.field(0, is_item, name, value, Last::Entry)
     }
 
+    /// Adds a line of node selectors. Returns false if it is none: then the entry goes on, or
+    /// another one begins.
+    fn selector(&mut self, is_item: bool, name: &str, line: &'a str, opens: bool) -> bool {
+        let indent = if is_item { 0 } else { 2 };
+        if SELECTOR.contains(&name) {
+            let has_labels = opens && name == "match-labels";
+            self.last = if has_labels {
+                Last::Labels
+            } else {
+                Last::Selector
+            };
+            self.push(2 + indent, is_item, line);
+        } else if PEER.contains(&name) || SECTIONS.contains(&name) {
+            return false;
+        } else if self.last == Last::Labels {
+            self.push(6, is_item, line);
+        } else if EXPRESSION.contains(&name) {
+            let has_values = opens && name == "values";
+            self.last = if has_values {
+                Last::Texts(6)
+            } else {
+                Last::Selector
+            };
+            self.push(4 + indent, is_item, line);
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// Adds a field of an entry whose dash is indented this far.
     fn field(
         &mut self,
@@ -195,10 +241,10 @@ impl<'a> Reindented<'a> {
         kind: Last,
     ) -> Option<()> {
         let is_list = ["addresses", "cidr", "communities"].contains(&name);
+        self.in_selectors = name == "node-selectors";
         self.last = match name {
             "bgp-advertisements" => Last::Advertisement,
-            // Their fields have names of labels.
-            "node-selectors" => return None,
+            "node-selectors" => Last::Selector,
             _ if is_list => Last::Texts(indent + 2),
             _ => kind,
         };
@@ -229,7 +275,8 @@ impl<'a> Reindented<'a> {
     }
 }
 
-fn is_name(text: &str) -> bool {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+/// Whether a text is a name, which may also have these other characters.
+fn is_name(text: &str, others: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c) || others.contains(c);
     !text.is_empty() && text.chars().all(is_part)
 }

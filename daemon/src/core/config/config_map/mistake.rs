@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use super::KEY;
+
+/// Maximum number of mistakes that are reported at once.
+const MISTAKES_MAX: usize = 20;
+
 /// A mistake in a line of the ConfigMap's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mistake {
@@ -30,4 +35,17 @@ impl fmt::Display for Mistake {
             path => write!(f, "{path}: {}", self.message),
         }
     }
+}
+
+/// Mistakes with their lines, in one text.
+pub(super) fn shown(mistakes: &[Mistake]) -> String {
+    let listed = mistakes.iter().take(MISTAKES_MAX);
+    let listed: Vec<String> = listed
+        .map(|mistake| format!("line {}: {mistake}", mistake.line))
+        .collect();
+    let more = match mistakes.len().saturating_sub(MISTAKES_MAX) {
+        0 => String::new(),
+        more => format!("; and {more} more mistakes"),
+    };
+    format!("data.{KEY} {}{more}", listed.join("; "))
 }

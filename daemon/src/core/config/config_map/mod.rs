@@ -9,6 +9,7 @@ mod mistake;
 mod names;
 mod precedence;
 mod source;
+mod sources;
 mod state;
 mod tree;
 mod validate;
@@ -17,8 +18,9 @@ pub(crate) use self::convert::Object;
 pub(crate) use self::indentation::LostIndentation;
 pub(crate) use self::mistake::Mistake;
 pub(crate) use self::names::kubernetes_names;
+pub(super) use self::sources::Origin;
+pub(crate) use self::sources::Sources;
 pub(super) use self::state::ConfigMaps;
-pub(crate) use self::state::Sources;
 
 use serde_json::Value;
 

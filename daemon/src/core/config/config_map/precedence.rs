@@ -15,7 +15,8 @@ use crate::core::config::peer::BGP_PORT;
 pub(super) const fn takes_precedence(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::IpAddressPool
+        Kind::AddressPool
+            | Kind::IpAddressPool
             | Kind::FerrolbIpAddressPool
             | Kind::BgpPeer
             | Kind::FerrolbBgpPeer
@@ -23,6 +24,14 @@ pub(super) const fn takes_precedence(kind: Kind) -> bool {
             | Kind::FerrolbBgpAdvertisement
             | Kind::L2Advertisement
             | Kind::FerrolbL2Advertisement
+    )
+}
+
+/// Whether objects of a kind have addresses.
+pub(super) const fn is_pool(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::AddressPool | Kind::IpAddressPool | Kind::FerrolbIpAddressPool
     )
 }
 

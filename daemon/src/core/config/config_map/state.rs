@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::convert::Object;
-use super::mistake::Mistake;
+use super::mistake::shown;
 use super::names::kubernetes_names;
-use super::precedence::{others, takes_precedence};
-use super::source::Source;
-use super::{KEY, convert, text_of};
+use super::precedence::{is_pool, others, takes_precedence};
+use super::sources::{Origin, Sources};
+use super::{convert, correction, text_of};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
 use crate::core::config::{Problem, Severity};
-
-/// Maximum number of mistakes that are reported at once.
-const MISTAKES_MAX: usize = 20;
 
 /// The ConfigMaps, by name.
 #[derive(Debug, Default)]
@@ -24,6 +21,8 @@ struct ConfigMap {
     objects: Option<Vec<Object>>,
     /// What is wrong with the current text.
     error: Option<String>,
+    /// What that text was probably meant to be.
+    correction: Option<String>,
 }
 
 /// What the ConfigMaps add.
@@ -39,39 +38,11 @@ pub(in crate::core::config) struct Additions {
     pub are_complete: bool,
 }
 
-/// The ConfigMaps that objects come from, and where in them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sources(BTreeMap<ObjectKey, (ObjectKey, Source)>);
-
-impl Sources {
-    /// The object of the cluster that means this one: itself, or the ConfigMap.
-    pub(crate) fn origin<'a>(&'a self, object: &'a ObjectKey) -> &'a ObjectKey {
-        let of_config_map = self.0.get(object).map(|(config_map, _)| config_map);
-        of_config_map.unwrap_or(object)
-    }
-
-    /// The problem with the ConfigMap's name and line, if its object is not in the cluster.
-    pub(crate) fn resolve(&self, problem: Problem) -> Problem {
-        let Some((config_map, source)) = self.0.get(&problem.object) else {
-            return problem;
-        };
-        let is_path = |path: &str| path.starts_with("spec") && !path.contains(' ');
-        let parts = problem.message.split_once(": ");
-        let (path, message) = parts
-            .filter(|(path, _)| is_path(path))
-            .unwrap_or(("", &problem.message));
-        Problem {
-            object: config_map.clone(),
-            message: shown(&[source.mistake(path, message)]),
-            ..problem
-        }
-    }
-}
-
 impl ConfigMaps {
     /// Reads a ConfigMap. An invalid one keeps its last valid meaning.
     pub(in crate::core::config) fn apply(&mut self, name: &ObjectName, raw: &RawObject) {
         let known = self.0.entry(name.clone()).or_default();
+        known.correction = None;
         let converted = text_of(raw)
             .and_then(|text| convert(text, &name.namespace).map_err(|mistakes| shown(&mistakes)));
         match converted {
@@ -83,13 +54,21 @@ impl ConfigMaps {
                 known.objects = Some(objects);
                 known.error = None;
             }
-            Err(error) => known.error = Some(error),
+            Err(error) => {
+                known.error = Some(error);
+                known.correction = text_of(raw).ok().and_then(correction);
+            }
         }
     }
 
     /// Forgets a ConfigMap that was deleted.
     pub(in crate::core::config) fn delete(&mut self, name: &ObjectName) {
         self.0.remove(name);
+    }
+
+    /// The text of an invalid one as it was probably meant.
+    pub(in crate::core::config) fn correction(&self, name: &ObjectName) -> Option<&str> {
+        self.0.get(name)?.correction.as_deref()
     }
 
     /// What the ConfigMaps add to the existing objects.
@@ -129,9 +108,7 @@ impl Additions {
             let named = kubernetes_names(meant.to_vec()).map(|named| named.objects);
             let named = named.unwrap_or_default();
             let others = others(&preferred, &named);
-            let has_pool = preferred
-                .keys()
-                .any(|key| matches!(key.kind, Kind::IpAddressPool | Kind::FerrolbIpAddressPool));
+            let has_pool = preferred.keys().any(|key| is_pool(key.kind));
             let notice = precedence_notice(name, &others, &named, existing);
             self.notice(key.clone(), notice);
             if !others.is_empty() {
@@ -165,8 +142,9 @@ impl Additions {
     ) {
         for object in meant {
             if !existing.contains_key(&object.key) {
-                let source = (config_map.clone(), object.source.clone());
-                self.sources.0.insert(object.key.clone(), source);
+                let place = Origin::ConfigMap(object.source.clone());
+                self.sources
+                    .add(object.key.clone(), config_map.clone(), place);
                 self.objects.insert(object.key.clone(), object.raw.clone());
             }
         }
@@ -216,17 +194,4 @@ fn precedence_notice(
          create the others, then delete it ({delete})",
         meant.len()
     )
-}
-
-/// Mistakes with their lines, in one text.
-fn shown(mistakes: &[Mistake]) -> String {
-    let listed = mistakes.iter().take(MISTAKES_MAX);
-    let listed: Vec<String> = listed
-        .map(|mistake| format!("line {}: {mistake}", mistake.line))
-        .collect();
-    let more = match mistakes.len().saturating_sub(MISTAKES_MAX) {
-        0 => String::new(),
-        more => format!("; and {more} more mistakes"),
-    };
-    format!("data.{KEY} {}{more}", listed.join("; "))
 }

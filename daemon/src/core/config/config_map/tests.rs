@@ -553,6 +553,30 @@ peers:
   peer-asn: 64501
   peer-address: 10.0.0.1
   bfd-profile: fast
+  node-selectors:
+  - match-labels:
+      kubernetes.io/hostname: node-1
+      key: a
+    match-expressions:
+    - key: example.com/speed
+      operator: NotIn
+      values:
+      - slow
+      - slower
+    - operator: Exists
+      key: rack
+  - match-expressions:
+    - key: zone
+      operator: In
+      values: [a, b]
+    match-labels:
+      size: large
+  hold-time: 30s
+- my-asn: 64500
+  peer-asn: 64502
+  peer-address: 10.0.0.2
+  node-selectors:
+  - match-labels: {rack: b}
 bgp-communities:
   vpn-only: 1234:1
 bfd-profiles:
@@ -584,9 +608,9 @@ fn a_correction_contains_no_password_and_is_valid() {
     let text = "peers:\n- my-asn: 1\npeer-asn: 2\npeer-address: 10.0.0.1\npassword: secret\n";
     let correction = correction(text).expect("a correction");
     assert!(!correction.contains("secret"), "{correction}");
-    // Where only the indentation says what is meant, there is none.
+    // Where only the indentation says what is meant, or a text would be invalid, there is none.
     for text in [
-        "peers:\n- my-asn: 1\nnode-selectors:\n- match-labels:\nrack: a\n",
+        "peers:\n- my-asn: 1\npeer-asn: 2\npeer-address: 10.0.0.1\nnode-selectors:\nrack: a\n",
         "peers:\n- my-asn: 1\npeer-asn: 0\npeer-address: 10.0.0.1\n",
         "nonsense\n",
     ] {

@@ -1,5 +1,6 @@
 //! Tests of the index, with the objects that they share.
 
+mod address_pools;
 mod community_labels;
 mod config_map;
 mod endpoints;

@@ -17,6 +17,7 @@ use super::open_files::OpenFiles;
 use super::walk::FolderId;
 use super::{Event, SessionChannels, Source, StatusReceiver, api_writes, status_writes};
 use crate::core::api::{Kind, ObjectKey, ObjectName, RawObject};
+use crate::core::config::ConfigPlaces;
 use crate::core::index::change::{Change, StatusWrite};
 use crate::core::model::annotations::ALLOCATED_ANNOTATION;
 
@@ -32,7 +33,7 @@ const EVENT_CAPACITY: usize = 64;
 /// # Errors
 ///
 /// The folder can't be watched.
-pub(crate) fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::Result<Source> {
+pub(crate) fn start(folder: PathBuf, config: ConfigPlaces) -> anyhow::Result<Source> {
     anyhow::ensure!(
         folder.is_dir(),
         "{} is not a folder: give the folder that contains the manifests",
@@ -56,8 +57,8 @@ pub(crate) fn start(folder: PathBuf, config_namespaces: Vec<String>) -> anyhow::
     let (events, receiver) = mpsc::channel(EVENT_CAPACITY);
     let (status, writes) = status_writes();
     let task = Folder {
-        loader: Loader::new(vec![folder], &config_namespaces),
-        config_namespaces,
+        config_namespaces: config.namespaces.clone(),
+        loader: Loader::new(vec![folder], config),
         current: Manifests::default(),
         statuses: BTreeMap::new(),
         revision: 0,

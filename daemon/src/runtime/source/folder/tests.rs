@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::core::allocate::Allocation;
 use crate::core::api::{Kind, ObjectName};
+use crate::core::config::ConfigPlaces;
 use crate::core::index::change::Change;
 use crate::core::index::{Dirty, Index};
 use crate::runtime::source::{Event, Source, folder};
@@ -16,7 +17,8 @@ const CONFIG: &str = "metallb-system";
 const QUIET: Duration = Duration::from_millis(300);
 
 fn start(path: &Path) -> Source {
-    folder::start(path.to_owned(), vec![CONFIG.to_owned()]).expect("a folder that can be watched")
+    folder::start(path.to_owned(), ConfigPlaces::of(&[CONFIG.to_owned()]))
+        .expect("a folder that can be watched")
 }
 
 fn write(folder: &Path, name: &str, text: &str) {

@@ -59,6 +59,7 @@ use self::leader_election::{Lead, LeaderElection};
 use self::watch::{Context, Freshness};
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::AllSessions;
+use crate::core::config::ConfigPlaces;
 use crate::runtime::role::Role;
 use crate::runtime::source::bgp_sessions::{SessionEnds, session_channels};
 use crate::runtime::source::{Event, Source, StatusReceiver, api_writes, status_writes};
@@ -78,8 +79,8 @@ const WATCH_RESTART_DELAY: Duration = Duration::from_secs(10);
 pub(crate) struct KubeOptions {
     /// Absent: the Pod's service account, or the default kubeconfig.
     pub kubeconfig: Option<PathBuf>,
-    /// Namespaces with configuration and Secrets; at least one.
-    pub config_namespaces: Vec<String>,
+    /// Where the configuration and its Secrets are: at least one namespace.
+    pub config: ConfigPlaces,
     /// Allocators take part in leader election and write status.
     pub role: Role,
     /// Unique to this process, such as the Pod's name with a random suffix.
@@ -105,7 +106,7 @@ pub(crate) const fn kinds(role: Role) -> &'static [Kind] {
 }
 
 /// The kinds that routes depend on.
-const ANNOUNCER_READS: [Kind; 17] = [
+const ANNOUNCER_READS: [Kind; 18] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
@@ -115,6 +116,7 @@ const ANNOUNCER_READS: [Kind; 17] = [
     Kind::FerrolbCommunity,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::BfdProfile,
     Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
@@ -126,13 +128,14 @@ const ANNOUNCER_READS: [Kind; 17] = [
 ];
 
 /// The kinds that layer 2 depends on. Of Secrets it reads only those with the key of hellos.
-const LAYER2_READS: [Kind; 10] = [
+const LAYER2_READS: [Kind; 11] = [
     Kind::Namespace,
     Kind::Node,
     Kind::Secret,
     Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::L2Advertisement,
     Kind::FerrolbL2Advertisement,
     Kind::Service,
@@ -142,7 +145,7 @@ const LAYER2_READS: [Kind; 10] = [
 /// The kinds that an allocator watches: those that it allocates from, those with addresses that
 /// Services must not get, those that say whether it creates the key of hellos, those that take
 /// precedence over the ConfigMap, and all others of which it reports that an object is refused.
-const ALLOCATOR_READS: [Kind; 18] = [
+const ALLOCATOR_READS: [Kind; 19] = [
     Kind::Namespace,
     Kind::Node,
     Kind::ServiceCidr,
@@ -152,6 +155,7 @@ const ALLOCATOR_READS: [Kind; 18] = [
     Kind::FerrolbCommunity,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::BfdProfile,
     Kind::FerrolbBfdProfile,
     Kind::BgpPeer,
@@ -164,11 +168,12 @@ const ALLOCATOR_READS: [Kind; 18] = [
 ];
 
 /// Kinds that must be listed consistently in a term before the leader allocates.
-const ALLOCATED_FROM: [Kind; 5] = [
+const ALLOCATED_FROM: [Kind; 6] = [
     Kind::Namespace,
     Kind::ConfigMap,
     Kind::IpAddressPool,
     Kind::FerrolbIpAddressPool,
+    Kind::AddressPool,
     Kind::Service,
 ];
 
@@ -181,16 +186,17 @@ const ALLOCATED_FROM: [Kind; 5] = [
 ///
 /// The client's configuration is invalid.
 pub(crate) async fn start(options: KubeOptions) -> Result<Source, StartError> {
-    if options.config_namespaces.is_empty() {
+    if options.config.namespaces.is_empty() {
         return Err(StartError::NoConfigNamespace);
     }
     let client = client::connect(options.kubeconfig.as_deref()).await?;
     let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
     let (status, mut writes) = status_writes();
-    let namespaces: BTreeSet<String> = options.config_namespaces.iter().cloned().collect();
+    let namespaces: BTreeSet<String> = options.config.namespaces.iter().cloned().collect();
     let context = Context {
         client,
         config_namespaces: namespaces.into_iter().collect(),
+        config_map: options.config.config_map.as_str().into(),
         key_namespace: options.lease_namespace.as_str().into(),
         role: options.role,
         events: events_in,
@@ -266,14 +272,15 @@ pub(crate) fn observed_kinds() -> impl Iterator<Item = Kind> {
 pub(crate) async fn observe(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
-    config_namespaces: &[String],
+    config: &ConfigPlaces,
 ) -> Result<Observed, StartError> {
     let client = client::connect_to(kubeconfig, context).await?;
     let (events_in, events) = mpsc::channel(EVENT_CAPACITY);
-    let namespaces: BTreeSet<String> = config_namespaces.iter().cloned().collect();
+    let namespaces: BTreeSet<String> = config.namespaces.iter().cloned().collect();
     let mut watches = Watches::new(Context {
         client: client.clone(),
         config_namespaces: namespaces.into_iter().collect(),
+        config_map: config.config_map.as_str().into(),
         key_namespace: "".into(),
         role: Role::All,
         events: events_in.clone(),

@@ -123,6 +123,7 @@ pub(super) const fn plural(kind: Kind) -> &'static str {
         Kind::Secret => "secrets",
         Kind::ConfigMap => "configmaps",
         Kind::IpAddressPool | Kind::FerrolbIpAddressPool => "ipaddresspools",
+        Kind::AddressPool => "addresspools",
         Kind::BgpPeer | Kind::FerrolbBgpPeer => "bgppeers",
         Kind::BfdProfile | Kind::FerrolbBfdProfile => "bfdprofiles",
         Kind::BgpAdvertisement | Kind::FerrolbBgpAdvertisement => "bgpadvertisements",

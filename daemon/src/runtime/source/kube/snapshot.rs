@@ -6,7 +6,8 @@ use futures::future::join_all;
 use super::cluster::{Cluster, Refused};
 use super::list::each_item;
 use super::object::{Object, path_of_kind};
-use crate::core::api::{CONFIG_MAP, Kind, ObjectKey, RawObject};
+use crate::core::api::{Kind, ObjectKey, RawObject};
+use crate::core::config::ConfigPlaces;
 use crate::core::index::Index;
 use crate::core::index::change::Change;
 
@@ -24,6 +25,8 @@ struct List {
     kind: Kind,
     /// The answer of the API server for each namespace, or for the whole cluster.
     texts: Vec<String>,
+    /// The only object that counts, if not all do.
+    only: Option<String>,
 }
 
 impl Snapshot {
@@ -31,24 +34,24 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(crate) async fn without_secrets(cluster: &Cluster, namespaces: &[String]) -> Result<Self> {
+    pub(crate) async fn without_secrets(cluster: &Cluster, config: &ConfigPlaces) -> Result<Self> {
         let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Secret);
         let kinds: Vec<Kind> = kinds.collect();
-        let snapshot = Self::read(cluster, &kinds, namespaces).await;
+        let snapshot = Self::read(cluster, &kinds, config).await;
         snapshot.context("can't read the cluster; try: kubectl get --raw /readyz")
     }
 
-    /// Lists objects of these kinds, those of the configuration in these namespaces only. A kind
-    /// that the user may not list is reported, and the others are complete.
+    /// Lists objects of these kinds, those of the configuration only where it is. A kind that the
+    /// user may not list is reported, and the others are complete.
     ///
     /// # Errors
     /// The API server does not answer.
     pub(crate) async fn read(
         cluster: &Cluster,
         kinds: &[Kind],
-        namespaces: &[String],
+        config: &ConfigPlaces,
     ) -> Result<Self> {
-        let lists = kinds.iter().map(|kind| list(cluster, *kind, namespaces));
+        let lists = kinds.iter().map(|kind| list(cluster, *kind, config));
         let mut snapshot = Self::default();
         for (kind, listed) in kinds.iter().zip(join_all(lists).await) {
             match listed {
@@ -105,11 +108,11 @@ fn unreadable(kinds: Vec<(Kind, String)>) -> impl Iterator<Item = Change> {
 impl List {
     /// Calls `each` with each object.
     fn each(self, mut each: impl FnMut(ObjectKey, RawObject)) -> Result<()> {
-        let kind = self.kind;
-        for text in self.texts {
+        let Self { kind, texts, only } = self;
+        for text in texts {
             let read = each_item(&text, |object: Object| {
                 let (key, object) = object.keyed(kind);
-                if kind != Kind::ConfigMap || key.name.name == CONFIG_MAP {
+                if only.as_ref().is_none_or(|only| key.name.name == *only) {
                     each(key, object);
                 }
             });
@@ -137,9 +140,10 @@ impl List {
     }
 }
 
-async fn list(cluster: &Cluster, kind: Kind, namespaces: &[String]) -> Result<List> {
+async fn list(cluster: &Cluster, kind: Kind, config: &ConfigPlaces) -> Result<List> {
     let places: Vec<Option<&str>> = if kind.is_configuration() {
-        namespaces.iter().map(|name| Some(name.as_str())).collect()
+        let namespaces = config.namespaces.iter();
+        namespaces.map(|name| Some(name.as_str())).collect()
     } else {
         vec![None]
     };
@@ -150,5 +154,6 @@ async fn list(cluster: &Cluster, kind: Kind, namespaces: &[String]) -> Result<Li
     // Of several errors the first one is reported.
     let texts: Result<Vec<Option<String>>> = join_all(texts).await.into_iter().collect();
     let texts = texts?.into_iter().flatten().collect();
-    Ok(List { kind, texts })
+    let only = (kind == Kind::ConfigMap).then(|| config.config_map.clone());
+    Ok(List { kind, texts, only })
 }

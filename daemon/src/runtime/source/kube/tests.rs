@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::core::allocate::Allocation;
 use crate::core::api::{ObjectKey, ObjectName, RawObject};
+use crate::core::config::ConfigPlaces;
 use crate::core::index::Index;
 use crate::core::index::change::Change;
 
@@ -25,6 +26,7 @@ fn leading_is_announced_when_everything_was_listed_in_the_term() {
     assert_eq!(leading.listed(1, Kind::Namespace), None);
     assert_eq!(leading.listed(1, Kind::FerrolbIpAddressPool), None);
     assert_eq!(leading.listed(1, Kind::ConfigMap), None);
+    assert_eq!(leading.listed(1, Kind::AddressPool), None);
     assert_eq!(leading.allocating_term(), None);
     assert_eq!(leading.listed(1, Kind::IpAddressPool), Some(true));
     assert_eq!(leading.allocating_term(), Some(1));
@@ -48,7 +50,7 @@ fn a_new_term_requires_new_lists_even_if_the_loss_was_missed() {
         .into_iter()
         .map(|kind| leading.listed(2, kind))
         .collect();
-    assert_eq!(announced, [None, None, None, None, Some(true)]);
+    assert_eq!(announced, [None, None, None, None, None, Some(true)]);
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn options(role: Role, port: u16, serving: Handle) -> (KubeOptions, tempfile::Na
     std::fs::write(file.path(), kubeconfig.to_string()).expect("written");
     let options = KubeOptions {
         kubeconfig: Some(file.path().to_owned()),
-        config_namespaces: vec!["metallb-system".to_owned()],
+        config: ConfigPlaces::of(&["metallb-system".to_owned()]),
         role,
         identity: "test".to_owned(),
         lease_namespace: "metallb-system".to_owned(),

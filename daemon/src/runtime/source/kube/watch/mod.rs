@@ -18,7 +18,7 @@ use super::client::WATCH_SECONDS;
 use super::listing::{ListError, Listing};
 use super::object::{Object, plural, resource};
 use super::stream::{self, List, WatchEvent};
-use crate::core::api::{BGP_PEER_V1BETA1, CONFIG_MAP, Kind};
+use crate::core::api::{BGP_PEER_V1BETA1, Kind};
 use crate::core::config::hello_secrets;
 use crate::runtime::role::Role;
 use crate::runtime::source::Event;
@@ -48,6 +48,8 @@ const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Context {
     pub(super) client: Client,
     pub(super) config_namespaces: Arc<[String]>,
+    /// The name of MetalLB's ConfigMap.
+    pub(super) config_map: Arc<str>,
     /// The namespace of the Secrets with the key of hellos.
     pub(super) key_namespace: Arc<str>,
     pub(super) role: Role,
@@ -149,13 +151,13 @@ pub(super) async fn sleep_until(deadline: Option<Instant>) {
 /// or name, and ConfigMaps by name, so that RBAC can restrict the others.
 fn scopes(context: &Context, kind: Kind, freshness: Freshness) -> Vec<(Api<Object>, Params)> {
     let resource = resource(kind);
-    let params = Params::new(kind, freshness);
+    let params = Params::new(kind, freshness, &context.config_map);
     if !kind.is_configuration() {
         return vec![(Api::all_with(context.client.clone(), &resource), params)];
     }
     let of = |namespace: &str| Api::namespaced_with(context.client.clone(), namespace, &resource);
     let namespaces = context.config_namespaces.iter();
-    let everywhere = namespaces.map(|namespace| (of(namespace), params));
+    let everywhere = namespaces.map(|namespace| (of(namespace), params.clone()));
     if kind != Kind::Secret {
         return everywhere.collect();
     }
@@ -165,7 +167,8 @@ fn scopes(context: &Context, kind: Kind, freshness: Freshness) -> Vec<(Api<Objec
     }
     if context.role.announces_layer2() || context.role.allocates() {
         scopes.extend([hello_secrets::MEMBERLIST, hello_secrets::OWN].map(|name| {
-            let name = Some(name);
+            let name = Some(name.into());
+            let params = params.clone();
             (of(&context.key_namespace), Params { name, ..params })
         }));
     }
@@ -182,23 +185,23 @@ fn older(api: &Api<Object>) -> Api<Object> {
 }
 
 /// Which objects are requested, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Params {
     freshness: Freshness,
     /// One object, instead of those that `fields` selects.
-    name: Option<&'static str>,
+    name: Option<Arc<str>>,
     fields: Option<&'static str>,
     labels: Option<&'static str>,
 }
 
 impl Params {
-    fn new(kind: Kind, freshness: Freshness) -> Self {
+    fn new(kind: Kind, freshness: Freshness, config_map: &Arc<str>) -> Self {
         let fields = match kind {
             Kind::Service => Some("spec.type=LoadBalancer"),
             Kind::Secret => Some("type=kubernetes.io/basic-auth"),
             _ => None,
         };
-        let name = (kind == Kind::ConfigMap).then_some(CONFIG_MAP);
+        let name = (kind == Kind::ConfigMap).then(|| config_map.clone());
         let labels = (kind == Kind::EndpointSlice)
             .then_some("kubernetes.io/service-name,!service.kubernetes.io/headless");
         Self {
@@ -209,14 +212,17 @@ impl Params {
         }
     }
 
-    fn field_selector(self) -> Option<String> {
-        let one = self.name.map(|name| format!("metadata.name={name}"));
+    fn field_selector(&self) -> Option<String> {
+        let one = self
+            .name
+            .as_ref()
+            .map(|name| format!("metadata.name={name}"));
         one.or_else(|| self.fields.map(str::to_owned))
     }
 
     /// The cache returns the whole list at once. A consistent list comes in pages, which may be
     /// read from etcd.
-    fn list(self) -> ListParams {
+    fn list(&self) -> ListParams {
         let cached = self.freshness == Freshness::Cached;
         ListParams {
             field_selector: self.field_selector(),
@@ -228,7 +234,7 @@ impl Params {
         }
     }
 
-    fn watch(self) -> WatchParams {
+    fn watch(&self) -> WatchParams {
         WatchParams {
             field_selector: self.field_selector(),
             label_selector: self.labels.map(str::to_owned),

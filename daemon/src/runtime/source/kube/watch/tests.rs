@@ -83,7 +83,8 @@ fn a_watch_that_can_not_be_resumed_relists_unless_the_server_is_overloaded() {
 
 #[test]
 fn selectors_exclude_unneeded_objects() {
-    let services = Params::new(Kind::Service, Freshness::Cached);
+    let params = |kind, freshness| Params::new(kind, freshness, &"metallb".into());
+    let services = params(Kind::Service, Freshness::Cached);
     for selector in [
         services.list().field_selector,
         services.watch().field_selector,
@@ -91,16 +92,23 @@ fn selectors_exclude_unneeded_objects() {
         assert_eq!(selector.as_deref(), Some("spec.type=LoadBalancer"));
     }
     assert_eq!(services.list().resource_version.as_deref(), Some("0"));
-    let fresh = Params::new(Kind::Service, Freshness::Consistent).list();
+    let fresh = params(Kind::Service, Freshness::Consistent).list();
     assert_eq!(
         (fresh.resource_version, fresh.limit),
         (None, Some(PAGE_SIZE))
     );
-    let secrets = Params::new(Kind::Secret, Freshness::Cached).watch();
+    let secrets = params(Kind::Secret, Freshness::Cached).watch();
     assert_eq!(
         secrets.field_selector.as_deref(),
         Some("type=kubernetes.io/basic-auth")
     );
+    let config_maps = params(Kind::ConfigMap, Freshness::Cached);
+    for selector in [
+        config_maps.list().field_selector,
+        config_maps.watch().field_selector,
+    ] {
+        assert_eq!(selector.as_deref(), Some("metadata.name=metallb"));
+    }
 }
 
 #[test]
