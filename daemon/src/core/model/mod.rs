@@ -11,6 +11,7 @@ mod misspelt;
 mod node;
 mod node_event;
 pub(crate) mod node_weight;
+mod pod_event;
 mod service;
 mod service_event;
 
@@ -25,6 +26,7 @@ pub(crate) use self::announced_condition::{
 pub(crate) use self::endpoint_slice::{HealthyEndpoint, Slice};
 pub(crate) use self::node::Node;
 pub(crate) use self::node_event::NodeEvent;
+pub(crate) use self::pod_event::PodEvent;
 pub(crate) use self::service::{Service, TrafficPolicy};
 pub(crate) use self::service_event::ServiceEvent;
 use crate::core::api::FieldError;

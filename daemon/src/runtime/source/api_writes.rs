@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
-use crate::core::model::{ConditionWrite, NodeEvent, ServiceEvent};
+use crate::core::model::{ConditionWrite, NodeEvent, PodEvent, ServiceEvent};
 
 /// Normal Events that may be pending, and as many other writes.
 const CAPACITY: usize = 256;
@@ -29,6 +29,8 @@ pub(crate) enum ApiWrite {
     Event(ServiceEvent),
     /// Creates an Event about a Node.
     NodeEvent(NodeEvent),
+    /// Creates an Event about a Pod.
+    PodEvent(PodEvent),
     /// Writes the condition of a Service that says whether some node announces it.
     Condition(ConditionWrite),
     /// Writes the status of an IPAddressPool.

@@ -20,7 +20,7 @@ use crate::core::api::metallb::PoolStatus;
 use crate::core::api::{ObjectKey, ObjectName};
 use crate::core::config::hello_secrets::{KEY, OWN};
 use crate::core::model::{
-    ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite, NodeEvent, ServiceEvent,
+    ANNOUNCED_CONDITION, AnnouncedCondition, ConditionWrite, NodeEvent, PodEvent, ServiceEvent,
 };
 use crate::runtime::source::{ApiWrite, ApiWriteReceiver};
 
@@ -65,6 +65,10 @@ impl ApiWriter {
                 }
                 ApiWrite::NodeEvent(event) => {
                     let object = node_event_object(&event, Timestamp::now());
+                    self.create_event(&object).await
+                }
+                ApiWrite::PodEvent(event) => {
+                    let object = pod_event_object(&event, &self.node, Timestamp::now());
                     self.create_event(&object).await
                 }
             };
@@ -293,23 +297,42 @@ fn event_object(event: &ServiceEvent, node: &str, now: Timestamp) -> Event {
         reason,
         message,
     } = event;
+    let event = described(component, node, *warning, reason, message, now);
+    about("Service", service, uid, event, now)
+}
+
+fn pod_event_object(event: &PodEvent, node: &str, now: Timestamp) -> Event {
+    let PodEvent {
+        pod,
+        uid,
+        component,
+        warning,
+        reason,
+        message,
+    } = event;
+    let event = described(component, node, *warning, reason, message, now);
+    about("Pod", pod, uid, event, now)
+}
+
+/// An Event about an object of the core group in a namespace.
+fn about(kind: &str, object: &ObjectName, uid: &str, event: Event, now: Timestamp) -> Event {
     // The moment makes the name unique, as in client-go.
     let unique = now.as_nanosecond();
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{unique:x}", service.name)),
-            namespace: Some(service.namespace.clone()),
+            name: Some(format!("{}.{unique:x}", object.name)),
+            namespace: Some(object.namespace.clone()),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
             api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            name: Some(service.name.clone()),
-            namespace: Some(service.namespace.clone()),
-            uid: Some(uid.to_string()),
+            kind: Some(kind.to_owned()),
+            name: Some(object.name.clone()),
+            namespace: Some(object.namespace.clone()),
+            uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         },
-        ..described(component, node, *warning, reason, message, now)
+        ..event
     }
 }
 
