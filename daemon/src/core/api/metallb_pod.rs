@@ -10,6 +10,11 @@ const LABELS: [(&str, &str); 2] = [
     ("app", "component"),
     ("app.kubernetes.io/name", "app.kubernetes.io/component"),
 ];
+/// The queries for the Pods of all parts: label selectors, encoded.
+pub(crate) const QUERIES: [&str; 2] = [
+    "labelSelector=app%3Dmetallb",
+    "labelSelector=app.kubernetes.io%2Fname%3Dmetallb",
+];
 /// The value of the label for the application.
 const METALLB: &str = "metallb";
 /// MetalLB's option for the class of the Services that it serves; Go accepts one hyphen too.
