@@ -374,8 +374,8 @@ fn beside_metallb(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::R
     )?;
     let controller = metrics.gauge(
         "ferrolb_metallb_controller_bool",
-        "1 on an allocator while MetalLB's controller runs and serves the same Services: no Service \
-         gets an address from ferrolb.",
+        "1 on an allocator while MetalLB's controller runs and serves the same Services: no \
+         Service gets an address from ferrolb.",
         &[],
     )?;
     for (gauge, pod) in [
