@@ -363,6 +363,9 @@ pub struct DaemonStatus {
     pub withheld: Vec<Withheld>,
     /// The Pod of MetalLB's speaker on this node.
     pub metallb_speaker: Option<String>,
+    /// The Pod of MetalLB's controller that serves the same Services: this process, which could
+    /// allocate, allocates nothing.
+    pub metallb_controller: Option<String>,
     /// Number of Services that fewer nodes announce than `minAnnouncers` says; the leader knows.
     pub below_floor: usize,
     /// Number of Services that have an address and that no node announces, by the code of the
@@ -385,10 +388,14 @@ impl DaemonStatus {
         }
     }
 
-    /// Ready: the configuration is loaded, the first routes are announced (announcers), and the
-    /// loop runs.
+    /// Ready: the configuration is loaded, the first routes are announced (announcers), no
+    /// controller of MetalLB runs (allocators), and the loop runs.
     pub const fn ready(&self) -> bool {
-        self.config.is_some() && self.initialized && self.layer2_ready && !self.panicked
+        self.config.is_some()
+            && self.initialized
+            && self.layer2_ready
+            && self.metallb_controller.is_none()
+            && !self.panicked
     }
 
     /// Number of prefixes to announce to a peer. A dynamic neighbor gets those of its
@@ -430,6 +437,9 @@ impl DaemonStatus {
             Probe::Ready if self.is_delayed() => Err(
                 "the first announcements have to wait: see the log, ferrolb peers or ferrolb l2",
             ),
+            Probe::Ready if self.metallb_controller.is_some() => {
+                Err("MetalLB's controller runs, so no addresses are allocated: see the log")
+            }
             Probe::Ready if !self.initialized => {
                 Err("the first routes were not passed to the BGP engine yet")
             }

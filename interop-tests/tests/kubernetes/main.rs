@@ -4,6 +4,7 @@
 mod explain;
 mod first_announcements;
 mod floor;
+mod metallb_controller;
 mod metrics_tls;
 mod other_ipam;
 mod permissions;

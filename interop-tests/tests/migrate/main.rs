@@ -306,9 +306,13 @@ impl Cluster<'_> {
             ensure!(holder.is_empty(), "{holder} leads");
             Ok(())
         })?;
-        let arguments = ["logs", "-n", NAMESPACE, "deployment/ferrolb-allocator"];
-        let log = self.cp.kubectl(&arguments)?;
-        ensure!(log.contains("MetalLB's controller runs"), "{log}");
+        // The other one of the two looks on its own.
+        eventually("each allocator says why", TIMEOUT, || {
+            let arguments = ["logs", "-n", NAMESPACE, "deployment/ferrolb-allocator"];
+            let log = self.cp.kubectl(&arguments)?;
+            ensure!(log.contains("MetalLB's controller runs"), "{log}");
+            Ok(())
+        })?;
         scale("0")?;
         eventually("an allocator leads", TIMEOUT, || {
             let holder = holder()?;

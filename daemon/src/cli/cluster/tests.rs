@@ -12,6 +12,7 @@ use super::read::Seen;
 use super::status;
 use super::{Answer, InsteadArgs, Invocation, peers, pools};
 use crate::cli::output::Style;
+use crate::core::api::metallb_pod::MetallbPod;
 use crate::core::config::{CONFIG_NAMESPACE, ConfigPlaces};
 use crate::core::index::Index;
 use crate::core::overview::observed::{Pod, Sessions, Workload};
@@ -63,9 +64,13 @@ fn observed(edits: Edits<'_>) -> Observed {
         of_kind.cloned().collect::<Vec<Value>>()
     };
     let workloads = of(&["Deployment", "DaemonSet"]);
+    let pods = of(&["Pod"]);
+    let is_metallbs = |pod: &&Value| MetallbPod::of(pod).is_some();
+    let own_pods = pods.iter().filter(|pod| !is_metallbs(pod));
     Observed {
         workloads: Some(workloads.iter().map(Workload::of).collect()),
-        pods: Some(of(&["Pod"]).iter().filter_map(Pod::of).collect()),
+        pods: Some(own_pods.filter_map(Pod::of).collect()),
+        metallb: Some(pods.iter().filter_map(MetallbPod::of).collect()),
         sessions: Sessions::of(&of(&["BGPSession"])),
         owners: owners(&of(&["Event"]), &of(&["ServiceL2Status"])),
     }
@@ -97,6 +102,32 @@ fn a_cluster_in_which_nothing_is_wrong() {
     assert!(!json.contains("hunter2"), "a password: {json}");
     insta::assert_snapshot!("healthy-json", json);
 }
+
+/// The place in the second file where Pods of MetalLB are inserted.
+const FIRST_SESSION: &str = "apiVersion: ferrolb.io/v1alpha1
+kind: BGPSession
+metadata: {name: node-a.tor}";
+/// MetalLB's controller as its chart installs it.
+const CONTROLLER: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  name: metallb-controller-x
+  namespace: metallb
+  labels: {app.kubernetes.io/name: metallb, app.kubernetes.io/component: controller}
+spec: {nodeName: node-a, containers: [{args: [--port=7472]}]}
+---
+apiVersion: ferrolb.io/v1alpha1
+kind: BGPSession
+metadata: {name: node-a.tor}";
+/// MetalLB's speaker as its manifest installs it.
+const SPEAKER: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: speaker-x, namespace: metallb-system, labels: {app: metallb, component: speaker}}
+spec: {nodeName: node-b, containers: [{args: [--port=7472]}]}
+---
+apiVersion: ferrolb.io/v1alpha1
+kind: BGPSession
+metadata: {name: node-a.tor}";
 
 /// What is changed in the objects and in what is observed, and the codes of the findings.
 const TROUBLES: &[(&str, Edits<'static>, Edits<'static>, &[&str])] = &[
@@ -216,6 +247,37 @@ const TROUBLES: &[(&str, Edits<'static>, Edits<'static>, &[&str])] = &[
         &["NodeNotReady"],
     ),
     (
+        "MetalLB's controller runs in another namespace",
+        &[],
+        &[(FIRST_SESSION, CONTROLLER)],
+        &["MetallbRuns"],
+    ),
+    (
+        "MetalLB's speaker has the port of an announcer, whose Pod is not scheduled",
+        &[],
+        &[
+            (FIRST_SESSION, SPEAKER),
+            (
+                "spec: {nodeName: node-b, containers: [{image: \"ferrolb:1.0\", args: [run, \
+                 --role=announcer]}]}\nstatus: {phase: Running, conditions: [{type: Ready, status: \
+                 \"True\"}]}",
+                "spec: {containers: [{image: \"ferrolb:1.0\", args: [run, --role=announcer]}]}\n\
+                 status: {phase: Pending, conditions: [{type: PodScheduled, status: \"False\", \
+                 reason: Unschedulable, message: \"1 node(s) didn't have free ports\"}]}",
+            ),
+        ],
+        &["MetallbRuns", "PodNotReady"],
+    ),
+    (
+        "MetalLB's speaker runs in another namespace",
+        &[],
+        &[
+            (FIRST_SESSION, SPEAKER),
+            ("namespace: metallb-system, labels", "namespace: lb, labels"),
+        ],
+        &["MetallbRuns"],
+    ),
+    (
         "a rollout has stopped",
         &[],
         &[(
@@ -270,6 +332,17 @@ fn a_cluster_without_ferrolb_and_one_without_its_kinds_are_named() {
     let expected = ["NotInstalled", "SessionsUnknown"];
     assert_eq!(codes(&overview), BTreeSet::from(expected));
     assert!(overview.is_wrong());
+}
+
+#[test]
+fn metallb_is_no_finding_if_it_serves_another_class_or_ferrolb_is_not_installed() {
+    let other_class = [(FIRST_SESSION, CONTROLLER), ("--port=7472", "--lb-class=x")];
+    assert_eq!(codes(&overview(&[], &other_class)), BTreeSet::new());
+    let mut alone = observed(&[(FIRST_SESSION, SPEAKER)]);
+    alone.workloads = Some(Vec::new());
+    alone.pods = Some(Vec::new());
+    let overview = of_cluster(&index(&[]), &alone, now());
+    assert_eq!(codes(&overview), BTreeSet::from(["NotInstalled"]));
 }
 
 #[test]

@@ -640,6 +640,7 @@ async fn source(
         config,
         own_namespace: pod_namespace(own_namespace(), &args.config_namespace),
         node: node.to_owned(),
+        lb_class: args.lb_class.clone(),
         role: args.role,
         identity: identity(node),
         serving: serving.clone(),

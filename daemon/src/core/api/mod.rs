@@ -13,6 +13,7 @@ pub(crate) mod duration;
 mod errors;
 pub(crate) mod ferrolb;
 pub(crate) mod metallb;
+pub(crate) mod metallb_pod;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -34,8 +34,7 @@ impl ConfigObjects {
         for (key, raw) in self.of_both_groups(Kind::IpAddressPool) {
             let origin = config.sources.origin(key).kind;
             let unreadable = |kind: Kind| self.unreadable.contains_key(&kind);
-            let frozen =
-                unreadable(key.kind) || origin == Kind::AddressPool && unreadable(origin);
+            let frozen = unreadable(key.kind) || origin == Kind::AddressPool && unreadable(origin);
             let parsed = both_groups::spec(raw, key, config)
                 .check(|spec| compiler.parse(key, raw, spec, frozen));
             match parsed.and_then(|parsed| compiler.insert(parsed, config)) {

@@ -133,6 +133,11 @@ impl Index {
         self
     }
 
+    /// The `loadBalancerClass` of the Services that it is in charge of. None: those without one.
+    pub(crate) fn lb_class(&self) -> Option<&str> {
+        self.lb_class.as_deref()
+    }
+
     /// Applies a change. Returns what must be decided again.
     pub fn apply(&mut self, change: Change) -> Dirty {
         let dirty = self.apply_part(change);

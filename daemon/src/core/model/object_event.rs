@@ -1,12 +1,16 @@
-//! Events about configuration objects.
+//! Events about configuration objects and Pods.
 
-use crate::core::api::ObjectKey;
+use crate::core::api::ObjectName;
 
-/// A Kubernetes Event about a configuration object.
+/// A Kubernetes Event about an object that is no Service and no Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectEvent {
+    /// The `apiVersion` of the object.
+    pub api_version: &'static str,
+    /// Its kind.
+    pub kind: &'static str,
     /// The object.
-    pub object: ObjectKey,
+    pub object: ObjectName,
     /// Its UID.
     pub uid: String,
     /// The component of ferrolb that it is from.

@@ -111,6 +111,8 @@ macro_rules! codes {
 codes! {
     /// No workload of ferrolb does what the configuration needs.
     NotInstalled => Wrong,
+    /// MetalLB runs beside ferrolb.
+    MetallbRuns => Wrong,
     /// A Service has an address, and no node announces it.
     NotAnnounced => Wrong,
     /// A Service would be announced over BGP, but none of these sessions is established.

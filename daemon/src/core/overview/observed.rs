@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::core::api::ObjectName;
 use crate::core::api::bgp_session::{BgpSessionStatus, statuses};
+use crate::core::api::metallb_pod::MetallbPod;
 use crate::core::owners::Owners;
 
 /// What was read.
@@ -17,6 +18,8 @@ pub(crate) struct Observed {
     pub workloads: Option<Vec<Workload>>,
     /// Their Pods. None: they can't be read.
     pub pods: Option<Vec<Pod>>,
+    /// The running Pods of MetalLB. None: they can't be read.
+    pub metallb: Option<Vec<MetallbPod>>,
     /// The sessions of all nodes.
     pub sessions: Sessions,
     /// The owners of addresses by layer 2, as far as objects say so.

@@ -7,6 +7,7 @@ mod explain;
 mod first_announcements;
 mod floors;
 mod host;
+mod metallb_controller;
 mod unannounced;
 
 use std::collections::BTreeSet;
@@ -131,6 +132,8 @@ struct Running {
     key_requested: Option<Instant>,
     /// Why nothing is announced yet, as last reported.
     delayed: Option<(Reason, String)>,
+    /// The Pod of MetalLB's controller, while one runs.
+    metallb_controller: Option<String>,
     floors: Floors,
     unannounced: Unannounced,
     /// When they were last looked at.
@@ -266,6 +269,7 @@ impl Running {
             object_statuses_due: false,
             key_requested: None,
             delayed: None,
+            metallb_controller: None,
             floors: Floors::default(),
             unannounced: Unannounced::default(),
             unannounced_at: None,
@@ -327,6 +331,7 @@ impl Running {
                 }
             }
             Event::MetallbSpeaker(pod) => self.see_speaker(source, pod),
+            Event::MetallbController(pod) => self.see_controller(source, pod),
         }
     }
 
@@ -636,6 +641,7 @@ impl Running {
             without_address: without_address(&self.index),
             withheld,
             metallb_speaker: self.control.gate.speaker().map(str::to_owned),
+            metallb_controller: self.metallb_controller.clone(),
             below_floor: self.floors.below(),
             unannounced: self.unannounced.counts(),
             own_node: self.own_node(),

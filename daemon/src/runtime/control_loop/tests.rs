@@ -3,11 +3,13 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::core::api::RawObject;
+use crate::core::api::metallb_pod::MetallbPod;
 use crate::core::index::change::Change;
 use crate::runtime::gate::GateOptions;
 use crate::runtime::source::{
     ApiWriteReceiver, SessionChannels, StatusReceiver, api_writes, status_writes,
 };
+use crate::runtime::status::Probe;
 
 /// A configuration object, or a Service in the namespace `default`.
 fn object(kind: Kind, name: &str, mut body: Value) -> RawObject {
@@ -328,6 +330,50 @@ async fn beside_metallbs_speaker_a_process_announces_nothing_and_an_event_says_s
     };
     tokio::select! {
         _ = delayed.control.run(&mut delayed.source, stopped) => panic!("it ended"),
+        () = follow => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_metallbs_controller_runs_an_allocator_is_not_ready_and_an_event_says_so() {
+    let mut leader = leader(Vec::new()).await;
+    let mut status = leader.control.status.subscribe();
+    let pod = MetallbPod::of(&json!({
+        "metadata": {
+            "namespace": "lb", "name": "controller-x", "uid": "u-1",
+            "labels": {"app": "metallb", "component": "controller"},
+        },
+    }));
+    let events = leader.events.clone();
+    let writes = &mut leader.writes;
+    let (_stop, stopped) = oneshot::channel();
+    let follow = async {
+        let runs = Event::MetallbController(pod.map(Box::new));
+        events.send(runs).await.expect("room");
+        let event = loop {
+            match writes.recv().await {
+                Some(ApiWrite::ObjectEvent(event)) => break event,
+                Some(_) => {}
+                None => panic!("no Event about the Pod"),
+            }
+        };
+        assert_eq!(event.object.to_string(), "lb/controller-x");
+        assert_eq!(
+            (event.reason, &*event.uid, event.warning),
+            ("MetalLBControllerRuns", "u-1", true)
+        );
+        let seen = status.wait_for(|status| status.metallb_controller.is_some());
+        let seen = seen.await.expect("it runs").clone();
+        assert!(seen.config.is_some() && !seen.ready());
+        let refusal = seen.probe(Probe::Ready).expect_err("it allocates nothing");
+        assert!(refusal.contains("MetalLB's controller runs"), "{refusal}");
+        let ended = Event::MetallbController(None);
+        events.send(ended).await.expect("room");
+        let ready = status.wait_for(|status| status.ready());
+        assert_eq!(ready.await.expect("it runs").metallb_controller, None);
+    };
+    tokio::select! {
+        _ = leader.control.run(&mut leader.source, stopped) => panic!("it ended"),
         () = follow => {}
     }
 }

@@ -36,7 +36,7 @@ pub(crate) enum ApiWrite {
     NodeEvent(NodeEvent),
     /// Writes the condition of a Service that says whether some node announces it.
     Condition(ConditionWrite),
-    /// Creates an Event about a configuration object.
+    /// Creates an Event about a configuration object or a Pod.
     ObjectEvent(ObjectEvent),
     /// Writes the status of a configuration object.
     ObjectStatus(ObjectKey, ObjectStatus),

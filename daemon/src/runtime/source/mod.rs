@@ -27,6 +27,7 @@ pub(crate) use status_writes::{StatusReceiver, StatusSender};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::core::api::metallb_pod::MetallbPod;
 use crate::core::index::change::Change;
 
 /// An event of a source, in order.
@@ -47,6 +48,9 @@ pub enum Event {
     /// The Pod of MetalLB's speaker on this node, as `namespace/name`, if one runs. A source
     /// without an API server doesn't send it.
     MetallbSpeaker(Option<String>),
+    /// The Pod of MetalLB's controller that serves the same Services, while one runs: this process
+    /// does not lead. A source without an API server doesn't send it.
+    MetallbController(Option<Box<MetallbPod>>),
 }
 
 /// Both directions of a source.

@@ -142,7 +142,9 @@ fn event(
     message: String,
 ) -> ObjectEvent {
     ObjectEvent {
-        object: key.clone(),
+        api_version: key.kind.api_version(),
+        kind: key.kind.name(),
+        object: key.name.clone(),
         uid: raw.metadata.uid.clone(),
         component: COMPONENT,
         warning,

@@ -50,7 +50,12 @@ fn cluster() -> Index {
     apply(&mut index, Kind::BfdProfile, "fast", json!({}));
     apply(&mut index, Kind::BgpPeer, "tor", peer);
     let names = json!({ "communities": [{ "name": "web-tier", "value": "64512:1" }] });
-    apply(&mut index, Kind::Community, "names", json!({ "spec": names }));
+    apply(
+        &mut index,
+        Kind::Community,
+        "names",
+        json!({ "spec": names }),
+    );
     let named = json!({ "spec": { "communities": ["web-tier"] } });
     apply(&mut index, Kind::BgpAdvertisement, "named", named);
     let service = json!({

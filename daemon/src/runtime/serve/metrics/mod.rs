@@ -91,6 +91,7 @@ fn all(
     announced(&mut metrics, status, node, layer2)?;
     withheld(&mut metrics, status)?;
     first_announcements(&mut metrics, status)?;
+    beside_metallb(&mut metrics, status)?;
     sessions(&mut metrics, status, peers)?;
     let without_session = metrics.counter(
         "ferrolb_bfd_packets_without_session_total",
@@ -355,11 +356,6 @@ fn first_announcements(metrics: &mut Metrics, status: &DaemonStatus) -> promethe
         "Services whose first announcement by this node waits for its service proxy.",
         &[],
     )?;
-    let speaker = metrics.gauge(
-        "ferrolb_metallb_speaker_bool",
-        "1 while MetalLB's speaker runs on this node.",
-        &[],
-    )?;
     for one in status.withheld.iter().filter(|one| one.service.is_none()) {
         delayed.with_label_values(&[one.reason.code()]).set(1);
     }
@@ -367,9 +363,28 @@ fn first_announcements(metrics: &mut Metrics, status: &DaemonStatus) -> promethe
     services
         .with_label_values::<&str>(&[])
         .set(i64::try_from(waiting.count()).unwrap_or(i64::MAX));
-    speaker
-        .with_label_values::<&str>(&[])
-        .set(i64::from(status.metallb_speaker.is_some()));
+    Ok(())
+}
+
+fn beside_metallb(metrics: &mut Metrics, status: &DaemonStatus) -> prometheus::Result<()> {
+    let speaker = metrics.gauge(
+        "ferrolb_metallb_speaker_bool",
+        "1 while MetalLB's speaker runs on this node.",
+        &[],
+    )?;
+    let controller = metrics.gauge(
+        "ferrolb_metallb_controller_bool",
+        "1 on an allocator while MetalLB's controller runs and serves the same Services: no \
+         Service gets an address from ferrolb.",
+        &[],
+    )?;
+    for (gauge, pod) in [
+        (speaker, &status.metallb_speaker),
+        (controller, &status.metallb_controller),
+    ] {
+        let gauge = gauge.with_label_values::<&str>(&[]);
+        gauge.set(i64::from(pod.is_some()));
+    }
     Ok(())
 }
 

@@ -286,6 +286,7 @@ fn what_waits_for_its_first_announcement_is_counted_with_its_reason() {
             delayed(Some("b"), Reason::ServiceProxyNotReady),
         ],
         metallb_speaker: Some("metallb-system/speaker-x".to_owned()),
+        metallb_controller: Some("metallb/controller-x".to_owned()),
         allocated: Some(BTreeSet::new()),
         below_floor: 3,
         unannounced: [("NoEndpoints", 4)].into(),
@@ -305,6 +306,10 @@ fn what_waits_for_its_first_announcement_is_counted_with_its_reason() {
         (
             "ferrolb_metallb_speaker_bool",
             "ferrolb_metallb_speaker_bool 1",
+        ),
+        (
+            "ferrolb_metallb_controller_bool",
+            "ferrolb_metallb_controller_bool 1",
         ),
         (
             "ferrolb_services_below_min_announcers",

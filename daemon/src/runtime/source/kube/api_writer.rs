@@ -71,7 +71,7 @@ impl ApiWriter {
                 ApiWrite::ObjectEvent(event) => {
                     sleep_until(next_event).await;
                     next_event = Instant::now() + EVENT_INTERVAL;
-                    let object = configuration_event_object(&event, &self.node, Timestamp::now());
+                    let object = object_event_object(&event, &self.node, Timestamp::now());
                     self.create_event(&object).await.map(drop)
                 }
             };
@@ -352,9 +352,11 @@ fn of_text(event: &ServiceEvent) -> u128 {
     fnv1a(&format!("{uid} {component} {reason} {message}")).into()
 }
 
-/// An Event about a configuration object.
-fn configuration_event_object(event: &ObjectEvent, node: &str, now: Timestamp) -> Event {
+/// An Event about a configuration object or a Pod. The moment makes its name unique.
+fn object_event_object(event: &ObjectEvent, node: &str, now: Timestamp) -> Event {
     let ObjectEvent {
+        api_version,
+        kind,
         object,
         uid,
         component,
@@ -362,22 +364,33 @@ fn configuration_event_object(event: &ObjectEvent, node: &str, now: Timestamp) -
         reason,
         message,
     } = event;
-    let ObjectName { namespace, name } = &object.name;
+    let event = described(component, node, *warning, reason, message, now);
+    about(event, (api_version, kind), object, uid, now.as_nanosecond())
+}
+
+/// An Event with its object. Its name ends with a number, as in client-go.
+fn about(
+    event: Event,
+    (api_version, kind): (&str, &str),
+    object: &ObjectName,
+    uid: &str,
+    number: impl std::fmt::LowerHex,
+) -> Event {
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-            namespace: Some(namespace.clone()),
+            name: Some(format!("{}.{number:x}", object.name)),
+            namespace: Some(object.namespace.clone()),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
-            api_version: Some(object.kind.api_version().to_owned()),
-            kind: Some(object.kind.name().to_owned()),
-            name: Some(name.clone()),
-            namespace: Some(namespace.clone()),
-            uid: Some(uid.clone()),
+            api_version: Some(api_version.to_owned()),
+            kind: Some(kind.to_owned()),
+            name: Some(object.name.clone()),
+            namespace: Some(object.namespace.clone()),
+            uid: Some(uid.to_owned()),
             ..ObjectReference::default()
         },
-        ..described(component, node, *warning, reason, message, now)
+        ..event
     }
 }
 
@@ -393,22 +406,8 @@ fn event_object(event: &ServiceEvent, node: &str, now: Timestamp, number: u128) 
         message,
         may_be_known: _,
     } = event;
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{}.{number:x}", service.name)),
-            namespace: Some(service.namespace.clone()),
-            ..ObjectMeta::default()
-        },
-        involved_object: ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            name: Some(service.name.clone()),
-            namespace: Some(service.namespace.clone()),
-            uid: Some(uid.to_string()),
-            ..ObjectReference::default()
-        },
-        ..described(component, node, *warning, reason, message, now)
-    }
+    let event = described(component, node, *warning, reason, message, now);
+    about(event, ("v1", "Service"), service, uid, number)
 }
 
 #[cfg(test)]
@@ -517,14 +516,16 @@ mod tests {
     #[test]
     fn an_event_about_an_object_of_metallbs_is_in_its_namespace_and_has_its_uid() {
         let event = ObjectEvent {
-            object: ObjectKey::new(Kind::BgpPeer, ObjectName::new("metallb-system", "tor")),
+            api_version: Kind::BgpPeer.api_version(),
+            kind: Kind::BgpPeer.name(),
+            object: ObjectName::new("metallb-system", "tor"),
             uid: "u-1".to_owned(),
             component: "ferrolb-allocator",
             warning: true,
             reason: "NameInUse",
             message: "a message".to_owned(),
         };
-        let event = configuration_event_object(&event, "a", Timestamp::UNIX_EPOCH);
+        let event = object_event_object(&event, "a", Timestamp::UNIX_EPOCH);
         let event = serde_json::to_value(event).expect("JSON");
         assert_eq!(event["metadata"]["namespace"], "metallb-system");
         assert_eq!(

@@ -91,6 +91,8 @@ pub(crate) struct KubeOptions {
     pub own_namespace: String,
     /// The node, for Events.
     pub node: String,
+    /// The `loadBalancerClass` of the Services to serve. None: those without one.
+    pub lb_class: Option<String>,
     /// Where the Lease is renewed: a thread that no decision blocks.
     pub serving: Handle,
 }
@@ -432,16 +434,25 @@ impl Election {
 }
 
 /// Takes part in the election until `release` fires or is dropped, except while MetalLB's
-/// controller runs.
+/// controller runs: both would write the same Services in turn.
 async fn elect(
     context: Context,
     options: KubeOptions,
     lead: latest::Sender<Lead>,
     mut release: oneshot::Receiver<()>,
 ) {
-    let namespaces = context.config_namespaces.to_vec();
-    let mut controller = metallb_pods::follow_controller(context.client.clone(), namespaces).await;
+    let mut may_lead = metallb_pods::follow_controller(
+        context.client.clone(),
+        context.config_namespaces.to_vec(),
+        options.lb_class.clone(),
+        lead.subscribe(),
+        context.events.clone(),
+    );
     loop {
+        tokio::select! {
+            _ = &mut release => return,
+            _ = may_lead.wait_for(|may_lead| *may_lead) => {}
+        }
         let (stop, stopped) = oneshot::channel();
         let election = LeaderElection::new(
             context.client.clone(),
@@ -449,31 +460,16 @@ async fn elect(
             options.identity.clone(),
             lead.clone(),
         );
-        if controller.borrow().is_none() {
-            let mut election = pin!(election.run(context.api_health.clone(), stopped));
-            let released = tokio::select! {
-                () = &mut election => return,
-                _ = &mut release => true,
-                _ = controller.wait_for(Option::is_some) => false,
-            };
-            drop(stop);
-            election.await;
-            if released {
-                return;
-            }
-        }
-        let pod = controller.borrow().clone().unwrap_or_default();
-        tracing::error!(
-            pod,
-            "MetalLB's controller runs and writes the same Services: no addresses are allocated \
-             until it ends. Move over with ferrolb migrate, or stop it: kubectl scale -n NAMESPACE \
-             deployment/controller --replicas=0"
-        );
-        tokio::select! {
-            _ = &mut release => return,
-            _ = controller.wait_for(Option::is_none) => {
-                tracing::info!("MetalLB's controller has ended");
-            }
+        let mut election = pin!(election.run(context.api_health.clone(), stopped));
+        let released = tokio::select! {
+            () = &mut election => return,
+            _ = &mut release => true,
+            _ = may_lead.wait_for(|may_lead| !may_lead) => false,
+        };
+        drop(stop);
+        election.await;
+        if released {
+            return;
         }
     }
 }

@@ -1,10 +1,12 @@
-//! What a cluster says about ferrolb's state, listed once: Pods, sessions, and owners of layer 2.
+//! What a cluster says about ferrolb's state, listed once: Pods, also those of MetalLB, sessions,
+//! and owners of layer 2.
 
 use anyhow::Result;
-use futures::future::{join, join4};
+use futures::future::{join, join4, try_join_all};
 use serde_json::Value;
 
 use super::cluster::{Cluster, Refused};
+use crate::core::api::metallb_pod::{MetallbPod, QUERIES};
 use crate::core::api::{Kind, bgp_session};
 use crate::core::overview::Observed;
 use crate::core::overview::observed::{Pod, Sessions, Workload};
@@ -38,9 +40,10 @@ impl StatusSnapshot {
         let events = "/api/v1/events?fieldSelector=reason%3DnodeAssigned";
         let statuses = format!("/apis/{API_VERSION}/servicel2statuses");
         let owners_of = join(cluster.list(events), cluster.list(&statuses));
-        let (workloads, pods, sessions, (events, statuses)) = join4(
+        let pods_of = join(cluster.list(&pods), metallb_pods(cluster));
+        let (workloads, (pods, metallb), sessions, (events, statuses)) = join4(
             workloads,
-            cluster.list(&pods),
+            pods_of,
             cluster.list_if_served(&sessions),
             owners_of,
         )
@@ -48,6 +51,11 @@ impl StatusSnapshot {
         let mut snapshot = Self::default();
         let workloads = snapshot.readable("Deployment and DaemonSet", workloads)?;
         let pods = snapshot.readable("Pod", pods)?;
+        // A list of Pods that is refused is reported once.
+        let metallb = match &pods {
+            Some(_) => snapshot.readable("Pod", metallb)?,
+            None => None,
+        };
         let sessions = snapshot.readable(bgp_session::KIND, sessions)?;
         let events = snapshot.readable("Event", events)?.unwrap_or_default();
         let statuses = snapshot.readable("ServiceL2Status", statuses)?;
@@ -55,6 +63,7 @@ impl StatusSnapshot {
         snapshot.observed = Observed {
             workloads: parsed.map(Iterator::collect),
             pods: pods.map(|all| all.iter().filter_map(Pod::of).collect()),
+            metallb,
             sessions: match &sessions {
                 None => Sessions::Unreadable,
                 Some(None) => Sessions::NoKind,
@@ -79,4 +88,14 @@ impl StatusSnapshot {
             },
         }
     }
+}
+
+/// The Pods of MetalLB that run, in all namespaces.
+async fn metallb_pods(cluster: &Cluster) -> Result<Vec<MetallbPod>> {
+    let lists = QUERIES.map(|query| async move {
+        let path = format!("/api/v1/pods?{query}&fieldSelector=status.phase%3DRunning");
+        cluster.list(&path).await
+    });
+    let pods = try_join_all(lists).await?.concat();
+    Ok(pods.iter().filter_map(MetallbPod::of).collect())
 }

@@ -164,6 +164,7 @@ fn options(role: Role, port: u16, serving: Handle) -> (KubeOptions, tempfile::Na
         identity: "test".to_owned(),
         lease_namespace: "metallb-system".to_owned(),
         own_namespace: "metallb-system".to_owned(),
+        lb_class: None,
         node: "node-a".to_owned(),
         serving,
     };
