@@ -448,6 +448,7 @@ fn metallbs_status_objects_exist_if_requested_and_cost_writes_then_only() {
         ensure!(written == 2 * expected, "{with:?}");
         print_size(&lab, "servicebgpstatuses")?;
         the_objects_are_those_of_metallb(&lab)?;
+        a_router_without_sessions_is_no_peer(&mut lab)?;
         the_objects_of_a_node_that_leaves_are_deleted(&mut lab)
     });
 }
@@ -459,6 +460,23 @@ fn print_size(lab: &Lab<'_>, kind: &str) -> Result<()> {
         .get(&[kind, "-n", NAMESPACE, "--show-managed-fields"])?;
     println!("{kind}: {} octets each", list["items"][0].to_string().len());
     Ok(())
+}
+
+/// MetalLB lists every router that it means to announce a Service to.
+fn a_router_without_sessions_is_no_peer(lab: &mut Lab<'_>) -> Result<()> {
+    let await_objects = |lab: &Lab<'_>, expected: bool| {
+        eventually(format!("ServiceBGPStatus: {expected}"), TIMEOUT * 2, || {
+            let list = lab.cp.get(&["servicebgpstatuses", "-n", NAMESPACE])?;
+            let items = list["items"].as_array().context("no items")?;
+            ensure!(items.is_empty() != expected, "{} objects", items.len());
+            anyhow::Ok(())
+        })
+    };
+    lab.router.stop()?;
+    await_objects(lab, false)?;
+    lab.router.start()?;
+    await_announced(lab)?;
+    await_objects(lab, true)
 }
 
 /// MetalLB's objects go with its Pod. The Node stays.

@@ -101,6 +101,7 @@ impl MetallbPublishing {
 pub(super) async fn publish_metallb(
     options: &StatusOptions,
     status: &watch::Receiver<Arc<DaemonStatus>>,
+    engine: Option<&Handle>,
     layer2: Option<(&Layer2Announcer, &Layer2Engine)>,
 ) -> anyhow::Result<MetallbPublishing> {
     let (leaving_in, leaving) = watch::channel(false);
@@ -110,6 +111,7 @@ pub(super) async fn publish_metallb(
         node: options.node.clone(),
         role: options.role,
         status: status.clone(),
+        engine: engine.cloned(),
         leaving: leaving.clone(),
     };
     for kind in MetallbStatus::of(options.role) {

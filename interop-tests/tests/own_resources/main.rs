@@ -15,7 +15,7 @@ use ferrolb_interop_tests::manifest::{self, NAMESPACE};
 use ferrolb_interop_tests::router::RouteEntry;
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::Topology;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// ferrolb detects a new CRD within half a minute.
 const TIMEOUT: Duration = Duration::from_secs(60);

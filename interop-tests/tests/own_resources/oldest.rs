@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use ferrolb_interop_tests::kube::{ControlPlane, Metallb, OLDEST, Rack, deploy};
 use ferrolb_interop_tests::manifest;
 use ferrolb_interop_tests::scenario::scenario;

@@ -329,7 +329,8 @@ impl Daemon {
         let (status_in, status) = watch::channel(Arc::new(DaemonStatus::new()));
         let metallb = if args.metallb_status {
             let layer2 = layer2_announcer.as_ref().zip(layer2.as_ref());
-            Some(publish_metallb(&args.status_options(&node), &status, layer2).await?)
+            let options = args.status_options(&node);
+            Some(publish_metallb(&options, &status, engine.as_ref(), layer2).await?)
         } else {
             None
         };

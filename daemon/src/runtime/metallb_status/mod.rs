@@ -4,9 +4,12 @@
 
 mod objects;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferrolb_bgp::fsm::State;
+use ferrolb_bgp::speaker::Handle;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -32,6 +35,8 @@ pub(crate) struct Publisher {
     pub(crate) role: Role,
     /// What the control loop publishes.
     pub(crate) status: watch::Receiver<Arc<DaemonStatus>>,
+    /// The BGP engine, in roles that announce over BGP.
+    pub(crate) engine: Option<Handle>,
     /// Whether this node leaves for good.
     pub(crate) leaving: watch::Receiver<bool>,
 }
@@ -55,7 +60,8 @@ impl Publisher {
                 }
             }
             let status = self.status.borrow().clone();
-            let Some(new) = self.objects(kind, &mut state, &status) else {
+            let established = self.established(kind).await;
+            let Some(new) = self.objects(kind, &mut state, &status, &established) else {
                 continue;
             };
             let new = StatusObjects {
@@ -68,6 +74,19 @@ impl Publisher {
                 objects.send_replace(Some(Arc::new(new)));
             }
         }
+    }
+
+    /// The names of the BGPPeers with a session, where they are needed.
+    async fn established(&self, kind: MetallbStatus) -> BTreeSet<String> {
+        let engine = self.engine.as_ref();
+        let Some(engine) = engine.filter(|_| kind == MetallbStatus::ServiceBgp) else {
+            return BTreeSet::new();
+        };
+        let peers = engine.snapshot().await.into_iter();
+        let established = peers.filter(|peer| peer.state == State::Established);
+        established
+            .map(|peer| peer.template.unwrap_or(peer.name))
+            .collect()
     }
 
     fn configuration_state(&self, kind: MetallbStatus) -> ConfigurationState {
@@ -91,6 +110,7 @@ impl Publisher {
         kind: MetallbStatus,
         state: &mut ConfigurationState,
         status: &DaemonStatus,
+        established: &BTreeSet<String>,
     ) -> Option<Objects> {
         let owner = status.own_node.as_ref().map(|node| &*node.uid);
         match kind {
@@ -102,6 +122,7 @@ impl Publisher {
                     &self.node,
                     owner,
                     &services,
+                    established,
                 ))
             }
             MetallbStatus::Speaker => {

@@ -1,6 +1,6 @@
 //! The contents of MetalLB's ServiceBGPStatus and ConfigurationState objects. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,15 +16,22 @@ use crate::runtime::status::{AnnouncedTo, DaemonStatus};
 /// Maximum length of a condition's message, in octets. MetalLB's CRD permits 32768 characters.
 const MESSAGE_MAX: usize = 16 * 1024;
 
-/// The objects about the services that a node announces, each with its peers. MetalLB's belong to
-/// the speaker's Pod. Ours belong to the Node: they stay during a rollout.
+/// The objects about the services that a node announces, each with those of its peers that have an
+/// established session: without one there is no object. MetalLB's have all, and belong to the
+/// speaker's Pod. Ours belong to the Node: they stay during a rollout.
 pub(super) fn service_statuses(
     namespace: &str,
     node: &str,
     owner_uid: &str,
     services: &[AnnouncedTo],
+    established: &BTreeSet<String>,
 ) -> Objects {
     let object = |(service, peers): &AnnouncedTo| {
+        let peers = peers.iter().filter(|peer| established.contains(&***peer));
+        let peers: Vec<&str> = peers.map(|peer| &**peer).collect();
+        if peers.is_empty() {
+            return None;
+        }
         // MetalLB's API server sets a random name; this one is a hash, so that the object is found
         // again.
         let name = format!("bgp-{:016x}", fnv1a(&format!("{node} {service}")));
@@ -45,12 +52,12 @@ pub(super) fn service_statuses(
                 "node": node,
                 "serviceName": service.name,
                 "serviceNamespace": service.namespace,
-                "peers": &**peers,
+                "peers": peers,
             },
         });
-        (name, Arc::new(object))
+        Some((name, Arc::new(object)))
     };
-    services.iter().map(object).collect()
+    services.iter().filter_map(object).collect()
 }
 
 /// The result of loading the configuration.
@@ -174,10 +181,16 @@ mod tests {
     use crate::core::config::{Problem, Severity};
 
     #[test]
-    fn a_service_status_has_the_labels_and_peers_of_metallb() {
+    fn a_service_status_has_the_labels_of_metallb_and_the_peers_with_a_session() {
         let service = Arc::new(ObjectName::new("shop", "web"));
-        let peers: Arc<[Arc<str>]> = Arc::new(["tor-1".into(), "tor-2".into()]);
-        let objects = service_statuses("metallb-system", "a", "u-1", &[(service, peers)]);
+        let peers: Arc<[Arc<str>]> = Arc::new(["tor-1".into(), "tor-2".into(), "tor-3".into()]);
+        let services = [(service, peers)];
+        let statuses = |established: &[&str]| {
+            let established = established.iter().map(|&peer| peer.to_owned()).collect();
+            service_statuses("metallb-system", "a", "u-1", &services, &established)
+        };
+        assert!(statuses(&["other"]).is_empty());
+        let objects = statuses(&["tor-1", "tor-2"]);
         let (name, object) = objects.first_key_value().expect("an object");
         assert!(name.starts_with("bgp-") && name.len() == 20, "{name}");
         assert_eq!(

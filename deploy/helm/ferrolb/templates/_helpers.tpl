@@ -236,11 +236,8 @@ false
 {{- with $values.loadBalancerClass -}}
 {{- $arguments = append $arguments (printf "--lb-class=%s" .) -}}
 {{- end -}}
-{{- $_ := set $container "args" $arguments -}}
 {{- if ne .role.logLevel "info" -}}
-{{- $level := dict "all" "trace" "none" "off" | dig .role.logLevel .role.logLevel -}}
-{{- $crates := printf "ferrolb=%s,ferrolb_bgp=%s,ferrolb_layer2=%s" $level $level $level -}}
-{{- $filter := printf "%s,%s,kube_client=off,kube_runtime=off" (ternary $level "warn" (has $level (list "error" "off"))) $crates -}}
-{{- $_ := set $container "env" (append $container.env (dict "name" "RUST_LOG" "value" $filter)) -}}
+{{- $arguments = append $arguments (printf "--log-level=%s" .role.logLevel) -}}
 {{- end -}}
+{{- $_ := set $container "args" $arguments -}}
 {{- end -}}
