@@ -90,7 +90,7 @@ fn run_with_metrics_over_https_needs_an_api_server_and_a_valid_certificate() {
 fn run_for_a_missing_node_logs_a_warning() {
     let folder = std::env::temp_dir().join(format!("ferrolb-cli-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let unread = "{apiVersion: metallb.io/v1beta1, kind: AddressPool, metadata: {name: a}}";
+    let unread = "{apiVersion: purelb.io/v1, kind: ServiceGroup, metadata: {name: a}}";
     std::fs::write(folder.join("old.yaml"), unread).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_ferrolb"))
         .arg("run")
@@ -118,7 +118,7 @@ fn run_for_a_missing_node_logs_a_warning() {
     child.wait().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(
-        first.contains("AddressPool of metallb.io/v1beta1 has no effect")
+        first.contains("ServiceGroup of purelb.io/v1 has no effect")
             && first.contains("old.yaml:1"),
         "{first}"
     );

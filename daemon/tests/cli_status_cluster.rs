@@ -62,9 +62,9 @@ fn each_kind_is_listed_once_and_no_secret() {
         "{text}"
     );
     let requests = server.requests();
-    assert_eq!(requests.len(), 24, "{requests:#?}");
+    assert_eq!(requests.len(), 27, "{requests:#?}");
     let unique: std::collections::BTreeSet<&String> = requests.iter().collect();
-    assert_eq!(unique.len(), 24, "{requests:#?}");
+    assert_eq!(unique.len(), 27, "{requests:#?}");
     for request in &requests {
         assert!(request.starts_with("GET /api"), "{request}");
         assert!(!request.contains("secrets"), "{request}");

@@ -575,13 +575,21 @@ impl Changes {
                 addresses,
                 shares,
             } = wish;
-            let requests = pool.is_some() || addresses.is_some();
-            let is_refused = old.addresses.iter().any(|address| !wish.permits(*address));
+            let is_refused = pool.is_some_and(|_| {
+                let mut had = old.addresses.iter();
+                had.any(|address| !wish.permits(*address))
+            });
+            let others = addresses.is_some_and(|text| {
+                let requested: BTreeSet<Option<IpAddr>> =
+                    text.split(',').map(|text| text.parse().ok()).collect();
+                requested != old.addresses.iter().copied().map(Some).collect()
+            });
             !load_balancer
                 || *families != old.wish.families
                 || *policy != old.wish.policy
                 || *shares != old.wish.shares
-                || (requests && is_refused)
+                || is_refused
+                || others
         })
     }
 }
