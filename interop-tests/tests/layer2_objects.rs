@@ -410,7 +410,9 @@ fn status_objects_cost_two_writes_each_and_a_deletion_for_each_that_moves() {
         let (at_start, deleted) = status_writes(&cp)?;
         println!("start: {at_start} writes, {deleted} of them deletions; {size} octets each");
         println!("{owners:?}");
-        ensure!(at_start >= 2 * SERVICES, "{at_start}");
+        // An object whose owner changed meanwhile is written again.
+        let expected = 2 * SERVICES..=4 * SERVICES;
+        ensure!(expected.contains(&at_start), "{at_start}");
 
         let (dead, moved) = owners
             .iter()
@@ -427,7 +429,11 @@ fn status_objects_cost_two_writes_each_and_a_deletion_for_each_that_moves() {
         let (after, all_deleted) = status_writes(&cp)?;
         let (written, deleted) = (after - at_start, all_deleted - deleted);
         println!("failover of {moved}: {written} writes, {deleted} of them deletions");
-        ensure!(written >= 3 * moved && deleted >= *moved, "{written}");
+        let expected = 3 * moved..=6 * moved;
+        ensure!(
+            expected.contains(&written) && deleted >= *moved,
+            "{written}, of them {deleted} deletions"
+        );
         Ok(())
     });
 }

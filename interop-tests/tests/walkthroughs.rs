@@ -157,8 +157,12 @@ impl<'lab> Segment<'lab> {
         self.owner(address)
     }
 
-    /// The place of the one node that answers ARP.
+    /// The place of the one node that answers ARP, once there is one.
     fn owner(&self, address: IpAddr) -> Result<usize> {
+        eventually("one node answers ARP", TIMEOUT, || self.answering(address))
+    }
+
+    fn answering(&self, address: IpAddr) -> Result<usize> {
         let macs = &self.macs;
         let found = answers(&self.client.namespace, address)?;
         let mut owners = found.iter().map(|mac| macs.iter().position(|of| of == mac));

@@ -83,15 +83,24 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     write(options, |arch| build(arch, &options.profile))
 }
 
+/// The time of all files, in seconds since 1970: that of the last commit. A folder without history
+/// names it in SOURCE_DATE_EPOCH, else it is 0.
+fn source_date() -> Result<String> {
+    if !root().join(".git").exists() {
+        return Ok(std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| "0".to_owned()));
+    }
+    let time = output(&mut command("git", &["log", "-1", "--format=%ct"]))?;
+    Ok(time.trim().to_owned())
+}
+
 /// Writes all files, with the programs that `program` returns.
 fn write(options: &Options, program: impl Fn(Arch) -> Result<PathBuf>) -> Result<()> {
     let out = std::path::absolute(&options.out)?;
     ensure!(!out.exists(), "{} exists: name a new folder", out.display());
     let native = options.arch.iter().find(|arch| arch.is_native());
     let native = *native.context("--arch: the one of this machine writes the manual pages")?;
-    let time = output(&mut command("git", &["log", "-1", "--format=%ct"]))?;
     let pack = Pack {
-        time: time.trim().to_owned(),
+        time: source_date()?,
     };
     fs::create_dir_all(&out)?;
     let mut programs = Vec::new();
