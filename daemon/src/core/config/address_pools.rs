@@ -1,7 +1,7 @@
 //! MetalLB's AddressPools, which MetalLB 0.13 read beside IPAddressPools: converts each into the
 //! IPAddressPool and the advertisements that it means, which are then compiled as any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
@@ -54,9 +54,6 @@ pub(super) struct Additions {
     pub objects: BTreeMap<ObjectKey, RawObject>,
     /// Errors and notices about them.
     pub problems: Vec<Problem>,
-    /// The pools that other advertisements don't select: an AddressPool says itself how it is
-    /// announced.
-    pub pools: BTreeSet<String>,
     /// Whether one never was valid: Services keep addresses outside of all pools.
     pub is_incomplete: bool,
 }
@@ -91,13 +88,14 @@ impl AddressPools {
             let origin = ObjectKey::new(Kind::AddressPool, name.clone());
             pool.report(&origin, &mut additions);
             for object in pool.objects.iter().flatten() {
-                if existing.contains_key(&object.key) {
+                let mut groups = object.key.kind.groups();
+                let exists = groups.any(|kind| {
+                    existing.contains_key(&ObjectKey::new(kind, object.key.name.clone()))
+                });
+                if exists {
                     let notice = precedence_notice(name);
                     additions.report(&origin, Severity::Notice, notice);
                     continue;
-                }
-                if object.key.kind == Kind::IpAddressPool {
-                    additions.pools.insert(name.name.clone());
                 }
                 let place = Origin::AddressPool(object.field.clone());
                 sources.add(object.key.clone(), origin.clone(), place);

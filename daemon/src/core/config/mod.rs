@@ -343,7 +343,6 @@ impl ConfigObjects {
         config.problems = additions.problems;
         let of_pools = self.address_pools.additions(&self.raw, &mut config.sources);
         self.converted.extend(of_pools.objects);
-        self.self_announced = Arc::new(of_pools.pools);
         config.problems.extend(of_pools.problems);
         let of_announcements = |kind: Kind| {
             let mut kinds = ANNOUNCEMENTS.into_iter().flat_map(Kind::groups);
@@ -354,6 +353,7 @@ impl ConfigObjects {
         let for_announcers = !self.for_allocation_only;
         let aliases = for_announcers.then(|| self.compile_aliases(&mut config));
         self.compile_pools(context, &mut config);
+        self.self_announced = Arc::new(self_announced(&config));
         let refused = |kind: Kind| self.unreadable.contains_key(&kind);
         let are_known = !refused(Kind::ConfigMap) && !refused(Kind::AddressPool);
         let are_known = are_known && additions.are_complete && !of_pools.is_incomplete;
@@ -571,6 +571,14 @@ impl ConfigObjects {
             config.notice(object, notice);
         }
     }
+}
+
+/// The pools that an AddressPool means.
+fn self_announced(config: &Config) -> BTreeSet<String> {
+    let pools = config.pool_details.iter();
+    let meant =
+        pools.filter(|(_, pool)| config.sources.origin(&pool.object).kind == Kind::AddressPool);
+    meant.map(|(name, _)| name.clone()).collect()
 }
 
 /// Reads `spec` and reports unknown fields, which are almost always typos.

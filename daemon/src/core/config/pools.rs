@@ -31,7 +31,10 @@ impl ConfigObjects {
         };
         let mut good = BTreeMap::new();
         let mut refused = Vec::new();
-        for (key, raw) in self.of_both_groups(Kind::IpAddressPool) {
+        // MetalLB 0.14 ignores AddressPools: one that is left over takes nothing from a pool.
+        let mut pools = self.of_both_groups(Kind::IpAddressPool);
+        pools.sort_by_key(|(key, _)| config.sources.origin(key).kind == Kind::AddressPool);
+        for (key, raw) in pools {
             let origin = config.sources.origin(key).kind;
             let unreadable = |kind: Kind| self.unreadable.contains_key(&kind);
             let frozen = unreadable(key.kind) || origin == Kind::AddressPool && unreadable(origin);

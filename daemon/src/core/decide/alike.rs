@@ -72,6 +72,8 @@ impl AlikeNodes {
         let alone = precision == Precision::Attributes && have_own_attributes(index);
         let mut groups: BTreeMap<Traits, Vec<usize>> = BTreeMap::new();
         for (place, (name, node)) in index.nodes().iter().enumerate() {
+            // What waits for the service proxy of a node waits on that node only.
+            let alone = alone || index.delays_on(name);
             let of_group = groups.entry(Traits::of(index, name, node, alone));
             of_group.or_default().push(place);
         }

@@ -32,6 +32,11 @@ impl Index {
         }
     }
 
+    /// Whether something may be delayed on the node: it is that of this process.
+    pub fn delays_on(&self, node: &str) -> bool {
+        self.delayed.0 == node
+    }
+
     /// Whether the first announcement of a service by a node has to wait.
     pub fn is_delayed(&self, node: &str, service: &ObjectName) -> bool {
         self.delayed.0 == node && self.delayed.1.contains(service)

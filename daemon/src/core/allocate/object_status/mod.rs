@@ -132,7 +132,7 @@ impl ObjectStatuses {
 }
 
 /// The message when an object is not refused any more.
-const IN_USE: &str = "ferrolb uses the object as it is";
+const IN_USE: &str = "nothing in the object is refused";
 
 fn event(
     key: &ObjectKey,

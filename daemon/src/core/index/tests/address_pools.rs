@@ -245,6 +245,30 @@ fn an_ip_address_pool_of_the_same_name_has_the_addresses_and_the_announcements_s
     assert_eq!(layer2_ads(&index), ["all"]);
 }
 
+/// As after an upgrade from a version that did not read it.
+#[test]
+fn an_address_pool_that_is_left_over_takes_nothing_from_another_pool() {
+    for kind in [Kind::IpAddressPool, Kind::FerrolbIpAddressPool] {
+        for name in ["pool-0", "newer"] {
+            let spec = json!({ "addresses": ["192.0.2.0/24"] });
+            let created = json!({ "creationTimestamp": "2026-02-01T00:00:00Z" });
+            let pool = object(kind, name, json!({ "metadata": created, "spec": spec }));
+            let old = json!({ "creationTimestamp": "2020-01-01T00:00:00Z" });
+            let left_over = json!({ "metadata": old, "spec": bgp() });
+            let mut index = with(bgp());
+            index.apply(object(Kind::AddressPool, "pool-0", left_over));
+            index.apply(pool);
+            index.apply(layer2_advertisement("all", json!({}), false));
+            let config = index.config();
+            let used = &config.pool_details[name];
+            assert_eq!(used.object.kind, kind, "{:?}", problems(&index));
+            let ads = config.layer2_advertisements.values();
+            let selected = ads.filter(|ad| ad.selection.selects_pool(name, None));
+            assert_eq!(selected.count(), 1, "{kind:?} {name}");
+        }
+    }
+}
+
 #[test]
 fn an_address_pool_takes_precedence_over_the_config_map() {
     let mut index = with(bgp());

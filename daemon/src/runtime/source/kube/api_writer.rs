@@ -69,8 +69,6 @@ impl ApiWriter {
                     self.create_event(&object).await.map(drop)
                 }
                 ApiWrite::ObjectEvent(event) => {
-                    sleep_until(next_event).await;
-                    next_event = Instant::now() + EVENT_INTERVAL;
                     let object = object_event_object(&event, &self.node, Timestamp::now());
                     self.create_event(&object).await.map(drop)
                 }
@@ -120,8 +118,8 @@ impl ApiWriter {
     async fn write_status(&self, key: &ObjectKey, status: &ObjectStatus) -> Result<(), String> {
         let failed = |error: &str| {
             format!(
-                "can't write the status of {key}: {error}. Allow the allocator to patch \
-                 {}/status (deploy/manifests/2-rbac.yaml)",
+                "can't write the status of {key}: {error}. Apply the CRDs of this version, and allow \
+                 the allocator to patch {}/status (deploy/manifests/2-rbac.yaml)",
                 plural(key.kind)
             )
         };

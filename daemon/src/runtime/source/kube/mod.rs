@@ -451,7 +451,13 @@ async fn elect(
     loop {
         tokio::select! {
             _ = &mut release => return,
-            _ = may_lead.wait_for(|may_lead| *may_lead) => {}
+            permitted = may_lead.wait_for(|may_lead| *may_lead) => {
+                if permitted.is_err() {
+                    // What looks for MetalLB has ended, a bug: nothing is allocated beside it.
+                    _ = release.await;
+                    return;
+                }
+            }
         }
         let (stop, stopped) = oneshot::channel();
         let election = LeaderElection::new(

@@ -503,6 +503,7 @@ impl Watch {
                 }
             }
             Failure::Rejected(error) => {
+                let error = self.cause_of(error, attempts).await;
                 if error.kind_missing
                     && let Some(older) = &mut self.older
                 {
@@ -521,6 +522,21 @@ impl Watch {
             }
         }
         None
+    }
+
+    /// Why a request was rejected. The API server checks permissions first, so it denies the
+    /// request also for a kind that it doesn't know.
+    async fn cause_of(&self, rejection: ListError, attempts: &Attempts) -> ListError {
+        let since = attempts.rejected_since.map(|since| since.elapsed());
+        let confirmed = since.is_some_and(|since| since >= FORBIDDEN_GRACE);
+        if rejection.kind_missing || !self.kind.is_custom() || !confirmed {
+            return rejection;
+        }
+        let client = self.api.clone().into_client();
+        match check_crd(&client, self.kind).await {
+            Some(Err(missing)) => missing,
+            Some(Ok(())) | None => rejection,
+        }
     }
 }
 
