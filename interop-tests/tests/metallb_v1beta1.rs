@@ -232,7 +232,9 @@ fn a_config_map_of_another_name_is_read() {
         };
         let explained = explain(&[option])?;
         ensure!(explained.contains("192.0.2.0"), "{explained}");
-        let unknown = explain(&[]).err().context("it is known without the option")?;
+        let unknown = explain(&[])
+            .err()
+            .context("it is known without the option")?;
         ensure!(format!("{unknown:#}").contains("old"), "{unknown:#}");
 
         // Lost indentation changes nothing, and the log says what was probably meant.

@@ -37,13 +37,19 @@ fn servers(seconds: u32) -> String {
 fn roll_out(cp: &ControlPlane<'_>) -> Result<()> {
     let before = uids(cp)?;
     cp.kubectl(&["rollout", "restart", "daemonset/web"])?;
-    cp.kubectl(&["rollout", "status", "daemonset/web", "--timeout=90s"])?;
+    await_rollout(cp)?;
     eventually("no Pod from before", TIMEOUT, || {
         let after = uids(cp)?;
         let left = after.iter().find(|uid| before.contains(uid));
         ensure!(left.is_none(), "{left:?}");
         Ok(())
     })
+}
+
+/// Waits until the Pods on all nodes are those of the DaemonSet.
+fn await_rollout(cp: &ControlPlane<'_>) -> Result<()> {
+    let status = ["rollout", "status", "daemonset/web", "--timeout=90s"];
+    cp.kubectl(&status).map(drop)
 }
 
 /// The UIDs of the servers' Pods.
@@ -84,8 +90,8 @@ fn rolling_updates_lose_no_request() {
         ferrolb.iter_mut().try_for_each(Ferrolb::await_ready)?;
         let client = topology.client()?;
         a_rolling_update_loses_no_request_with_policy_cluster(&cp, client)?;
-        a_rolling_update_loses_few_requests_with_policy_local(&cp, client)?;
         a_rolling_update_with_surge_loses_no_request_with_policy_local(&cp, client)?;
+        a_rolling_update_loses_few_requests_with_policy_local(&cp, client)?;
         the_last_pod_answers_while_it_terminates_with_policy_local(&cp, client)
     });
 }
@@ -137,6 +143,8 @@ fn rolling_update(
         &manifest::service(&name, "", &service),
         servers,
     ]))?;
+    // Other servers than before replace them at once.
+    await_rollout(cp)?;
     let address = await_address(cp, &name)?;
     let both = exactly(&["node1", "node2"]);
     await_answers(client, Target::tcp(address, 80), both)?;

@@ -56,6 +56,10 @@ fn installed(page: &mut Page, clusters: &Clusters<'_>, shells: &Shells<'_>) -> R
     clusters.start_shop()?;
     page.run("With Helm", &shells.objects)?;
     page.run("With kustomize", &shells.objects)?;
+    page.run(
+        "Objects of MetalLB in a cluster without it",
+        &shells.objects,
+    )?;
     page.run("Configure it", &shells.real)?;
     clusters.await_sessions()?;
     page.run("Check the sessions", &shells.real)?;

@@ -449,15 +449,14 @@ async fn elect(
         context.events.clone(),
     );
     loop {
-        tokio::select! {
+        let ended = tokio::select! {
             _ = &mut release => return,
-            permitted = may_lead.wait_for(|may_lead| *may_lead) => {
-                if permitted.is_err() {
-                    // What looks for MetalLB has ended, a bug: nothing is allocated beside it.
-                    _ = release.await;
-                    return;
-                }
-            }
+            permitted = may_lead.wait_for(|may_lead| *may_lead) => permitted.is_err(),
+        };
+        if ended {
+            // What looks for MetalLB has ended, a bug: nothing is allocated beside it.
+            _ = release.await;
+            return;
         }
         let (stop, stopped) = oneshot::channel();
         let election = LeaderElection::new(
