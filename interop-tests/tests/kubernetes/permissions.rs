@@ -9,7 +9,7 @@ use ferrolb_interop_tests::kube::{ControlPlane, Ferrolb, Metallb, Rack, manifest
 use ferrolb_interop_tests::manifest::{self, NAMESPACE, service};
 use ferrolb_interop_tests::scenario::scenario;
 use ferrolb_interop_tests::topology::{TOR_IPV4, Topology};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{CLUSTER, TIMEOUT};
 
@@ -32,7 +32,63 @@ const OTHERWISE_USED: &[(&str, &str, &str, &str, &str)] = &[
         "create",
         "the API server also requires it of a server-side apply (patch) of a new object",
     ),
+    (
+        "ferrolb-allocator",
+        "metallb.io",
+        "addresspools",
+        "watch",
+        "only MetalLB 0.13 has the kind: tests/metallb_v1beta1.rs",
+    ),
+    (
+        "ferrolb-announcer",
+        "metallb.io",
+        "addresspools",
+        "watch",
+        "only MetalLB 0.13 has the kind: tests/metallb_v1beta1.rs",
+    ),
+    (
+        "ferrolb-layer2",
+        "metallb.io",
+        "addresspools",
+        "watch",
+        "only MetalLB 0.13 has the kind: tests/metallb_v1beta1.rs",
+    ),
 ];
+
+/// Objects of both groups under one name: ferrolb's are refused, which their statuses say.
+fn twins() -> String {
+    let none = json!([{ "matchLabels": { "no": "node" } }]);
+    let peer = json!({
+        "myASN": 64700, "peerASN": 64600, "peerAddress": "10.99.0.9", "nodeSelectors": none
+    });
+    let community = json!({ "communities": [{ "name": "twin", "value": "64512:1" }] });
+    let kinds = [
+        ("BGPPeer", "v1beta2", peer),
+        ("BFDProfile", "v1beta1", json!({})),
+        ("Community", "v1beta1", community),
+        (
+            "BGPAdvertisement",
+            "v1beta1",
+            json!({ "nodeSelectors": none }),
+        ),
+        (
+            "L2Advertisement",
+            "v1beta1",
+            json!({ "nodeSelectors": none }),
+        ),
+    ];
+    let object = |version: String, kind: &str, spec: &Value| {
+        let metadata = json!({ "name": "twin", "namespace": NAMESPACE });
+        json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec })
+    };
+    let metallb = kinds.iter().map(|(kind, version, spec)| {
+        object(format!("metallb.io/{version}"), kind, spec).to_string()
+    });
+    let own = kinds
+        .iter()
+        .map(|(kind, _, spec)| object("ferrolb.io/v1alpha1".to_owned(), kind, spec).to_string());
+    metallb.chain(own).collect::<Vec<_>>().join("\n---\n")
+}
 
 #[test]
 fn each_permission_that_is_granted_is_used() {
@@ -45,6 +101,7 @@ fn each_permission_that_is_granted_is_used() {
             rack.cp.apply_path(&manifests().join(file))?;
         }
         rack.cp.apply(&configuration())?;
+        rack.cp.apply(&twins())?;
         rack.allocators
             .push(Ferrolb::allocator(&rack.cp, "allocator1")?);
         let mut layer2 = Vec::new();

@@ -169,15 +169,15 @@ fn the_names_and_columns_are_shown(rack: &Rack<'_>) -> Result<()> {
         (
             "lbpool",
             "NAME AUTO ASSIGN AVOID BUGGY IPS ADDRESSES ASSIGNED IPV4 FREE IPV4 ASSIGNED IPV6 FREE \
-             IPV6",
+             IPV6 ACCEPTED",
         ),
         (
             "lbpeer",
-            "NAME ADDRESS NETWORK INTERFACE ASN BFD PROFILE MULTI HOPS",
+            "NAME ADDRESS NETWORK INTERFACE ASN BFD PROFILE MULTI HOPS ACCEPTED",
         ),
         (
             "lbbgp",
-            "NAME IPADDRESSPOOLS IPADDRESSPOOL SELECTORS PEERS NODE SELECTORS",
+            "NAME IPADDRESSPOOLS IPADDRESSPOOL SELECTORS PEERS NODE SELECTORS ACCEPTED",
         ),
     ] {
         let shown = rack

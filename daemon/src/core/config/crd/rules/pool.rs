@@ -76,6 +76,7 @@ fn entry_rules(pointer: &str) -> [Rule; 3] {
 /// No entry is in a network of which no Service can have an address, or contains one.
 fn networks_rule() -> Rule {
     let entry = "self.trim()";
+    // In Kubernetes 1.31, containsCIDR is false for a network that is in a shorter one.
     let none_of = |is_ipv4: bool, is_free: &str| {
         // CEL reads no IPv4-mapped addresses.
         let networks = reserved_networks().filter(|network| canonical(*network) == *network);
@@ -88,7 +89,7 @@ fn networks_rule() -> Rule {
         format!("(self.contains(':') ? {v6} : {v4})")
     };
     let cidr = by_family(&format!(
-        "!cidr(n).containsCIDR({entry}) && !cidr({entry}).containsCIDR(n)"
+        "!cidr(n).containsCIDR({entry}) && !cidr({entry}).containsIP(cidr(n).ip())"
     ));
     let ends = by_family(&format!(
         "!cidr(n).containsIP({FIRST}) && !cidr(n).containsIP({LAST})"
