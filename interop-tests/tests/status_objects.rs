@@ -464,19 +464,23 @@ fn print_size(lab: &Lab<'_>, kind: &str) -> Result<()> {
 
 /// MetalLB lists every router that it means to announce a Service to.
 fn a_router_without_sessions_is_no_peer(lab: &mut Lab<'_>) -> Result<()> {
-    let await_objects = |lab: &Lab<'_>, expected: bool| {
-        eventually(format!("ServiceBGPStatus: {expected}"), TIMEOUT * 2, || {
-            let list = lab.cp.get(&["servicebgpstatuses", "-n", NAMESPACE])?;
-            let items = list["items"].as_array().context("no items")?;
-            ensure!(items.is_empty() != expected, "{} objects", items.len());
+    let count = |lab: &Lab<'_>| -> Result<usize> {
+        let list = lab.cp.get(&["servicebgpstatuses", "-n", NAMESPACE])?;
+        Ok(list["items"].as_array().context("no items")?.len())
+    };
+    let await_objects = |lab: &Lab<'_>, expected: usize| {
+        eventually(format!("{expected} ServiceBGPStatus"), TIMEOUT * 4, || {
+            let found = count(lab)?;
+            ensure!(found == expected, "{found}");
             anyhow::Ok(())
         })
     };
+    let before = count(lab)?;
+    ensure!(before > 0, "none");
     lab.router.stop()?;
-    await_objects(lab, false)?;
+    await_objects(lab, 0)?;
     lab.router.start()?;
-    await_announced(lab)?;
-    await_objects(lab, true)
+    await_objects(lab, before)
 }
 
 /// MetalLB's objects go with its Pod. The Node stays.
