@@ -118,8 +118,8 @@ impl ApiWriter {
     async fn write_status(&self, key: &ObjectKey, status: &ObjectStatus) -> Result<(), String> {
         let failed = |error: &str| {
             format!(
-                "can't write the status of {key}: {error}. Apply the CRDs of this version, and allow \
-                 the allocator to patch {}/status (deploy/manifests/2-rbac.yaml)",
+                "can't write the status of {key}: {error}. Apply the CRDs of this version, and \
+                 allow the allocator to patch {}/status (deploy/manifests/2-rbac.yaml)",
                 plural(key.kind)
             )
         };
