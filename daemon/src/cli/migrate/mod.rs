@@ -138,22 +138,29 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
         print(&format!("{number}/{} {step}\n", steps.len()))?;
         let done = migration.run(step).await;
         done.with_context(|| {
-            format!(
-                "step {number} of {} failed; the nodes before it work. To continue, run the same \
-                 command again{}",
-                steps.len(),
-                if goal == Goal::Ferrolb {
-                    "; to go back: ferrolb migrate --undo"
-                } else {
-                    ""
-                }
-            )
+            let advice = advice(step, goal);
+            format!("step {number} of {} failed; {advice}", steps.len())
         })?;
     }
     if goal == Goal::Ferrolb && left_out(&facts, goal).is_empty() {
         migration.compare_announced().await?;
     }
     conclude(&facts, goal, args)
+}
+
+/// What works after a step failed, and how to go on.
+fn advice(step: &Step, goal: Goal) -> String {
+    let mut advice = match step {
+        Step::MoveNode(node) | Step::AwaitNode(node) => format!(
+            "the nodes before it work, {node} perhaps not. To continue, resolve the cause and run \
+             the same command again: it waits for {node} before it moves another node"
+        ),
+        _ => "the nodes before it work. To continue, run the same command again".to_owned(),
+    };
+    if goal == Goal::Ferrolb {
+        advice += "; to go back: ferrolb migrate --undo";
+    }
+    advice
 }
 
 /// Prints the result and what to do next. Fails if nodes are left.

@@ -29,4 +29,8 @@ pub(super) struct Record {
     /// What MetalLB announced then, as far as it is known, and ferrolb will announce.
     #[serde(default)]
     pub announced: BTreeSet<Announced>,
+    /// The BGPPeers, by node, that MetalLB did not reach when ferrolb replaced it there. Later runs
+    /// don't wait for their sessions.
+    #[serde(default)]
+    pub unreached: BTreeMap<String, BTreeSet<String>>,
 }

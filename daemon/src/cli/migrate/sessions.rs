@@ -35,16 +35,27 @@ pub(super) fn planned_peers(index: &Index) -> PlannedPeers {
     nodes.collect()
 }
 
-/// The BGPPeers whose sessions ferrolb must establish on a node: all, except those that MetalLB
-/// does not reach either. `metallb` is `None` if it shows no sessions.
-pub(super) fn required(planned: &[PlannedPeer], metallb: Option<&Routers>) -> BTreeSet<String> {
+/// The BGPPeers that MetalLB shows as not established.
+pub(super) fn unreached(planned: &[PlannedPeer], metallb: &Routers) -> BTreeSet<String> {
     let is_down = |peer: &&PlannedPeer| {
         let router = peer.router.map(|router| router.to_string());
-        let shown = metallb.zip(router);
-        shown.and_then(|(shown, router)| shown.get(&router)) == Some(&false)
+        router.and_then(|router| metallb.get(&router)) == Some(&false)
     };
-    let up = planned.iter().filter(|peer| !is_down(peer));
-    up.map(|peer| peer.name.clone()).collect()
+    let down = planned.iter().filter(is_down);
+    down.map(|peer| peer.name.clone()).collect()
+}
+
+/// The BGPPeers whose sessions ferrolb must establish on a node: all, except those that MetalLB did
+/// not reach either.
+pub(super) fn required(
+    planned: &[PlannedPeer],
+    unreached: Option<&BTreeSet<String>>,
+) -> BTreeSet<String> {
+    let names = planned.iter().map(|peer| &peer.name);
+    names
+        .filter(|name| !unreached.is_some_and(|unreached| unreached.contains(*name)))
+        .cloned()
+        .collect()
 }
 
 /// The required sessions of a node that are not established, each with what is known about it.
@@ -163,9 +174,14 @@ mod tests {
         let planned = [peer("a", "192.0.2.1"), peer("b", "fd00::2"), peer("c", "")];
         assert_eq!(required(&planned, None), names(&["a", "b", "c"]));
         let shown = routers(&[("192.0.2.1", true), ("fd00::2", false), ("<nil>:0", false)]);
-        assert_eq!(required(&planned, Some(&shown)), names(&["a", "c"]));
+        let down = unreached(&planned, &shown);
+        assert_eq!(down, names(&["b"]));
+        assert_eq!(required(&planned, Some(&down)), names(&["a", "c"]));
+        // A peer that was deleted since then is not required, a new one is.
+        let later = [peer("a", "192.0.2.1"), peer("d", "192.0.2.4")];
+        assert_eq!(required(&later, Some(&down)), names(&["a", "d"]));
         // Not shown is not down.
-        assert_eq!(required(&planned, Some(&routers(&[]))).len(), 3);
+        assert_eq!(unreached(&planned, &routers(&[])), names(&[]));
         assert_eq!(required(&[], None), names(&[]));
     }
 

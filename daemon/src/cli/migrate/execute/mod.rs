@@ -78,6 +78,7 @@ impl Migration {
                     .await?;
                 self.check_addresses().await
             }
+            Step::AwaitNode(node) => self.await_node(node).await,
             Step::MoveNode(node) => self.move_node(node).await,
             Step::ReturnNode { node, speaker } => self.return_node(node, *speaker).await,
             Step::StopAllocator => self.stop_allocator().await,
@@ -144,7 +145,10 @@ impl Migration {
         write_private(&self.save, &serde_json::to_vec_pretty(&list)?)?;
         let plans = self.save.with_extension("plan.json");
         write_private(&plans, &serde_json::to_vec_pretty(&self.plans)?)?;
+        self.write_record().await
+    }
 
+    async fn write_record(&mut self) -> Result<()> {
         let record = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",

@@ -50,6 +50,7 @@ pub(super) enum Step {
     StopController(String),
     Apply(usize),
     AwaitAllocator,
+    AwaitNode(String),
     MoveNode(String),
 
     ReturnNode { node: String, speaker: bool },
@@ -111,6 +112,7 @@ impl fmt::Display for Step {
             Self::AwaitAllocator => f.write_str(
                 "wait until ferrolb's allocator is available, and check that no address changed",
             ),
+            Self::AwaitNode(node) => write!(f, "node {node}: wait for ferrolb and its sessions"),
             Self::MoveNode(node) => write!(
                 f,
                 "node {node}: end MetalLB's speaker, start ferrolb, wait for its sessions"
@@ -329,13 +331,32 @@ fn to_ferrolb(facts: &Facts, install: &Install) -> Vec<Step> {
     steps.extend(controllers.map(|found| Step::StopController(found.name.clone())));
     steps.push(Step::Apply(install.objects));
     steps.push(Step::AwaitAllocator);
-    // A node that was interrupted half-way carries no traffic: it goes first.
+    // A node that was interrupted half-way carries no traffic: it goes first. Then those that ferrolb
+    // has must work, before another one loses MetalLB's speaker.
     let (halfway, others): (Vec<&Node>, Vec<&Node>) = to_move
         .into_iter()
         .partition(|node| node.mark.as_deref() == Some(MOVING));
-    let nodes = halfway.into_iter().chain(others).filter(|node| node.ready);
-    steps.extend(nodes.map(|node| Step::MoveNode(node.name.clone())));
+    let moves = |nodes: &[&Node]| -> Vec<Step> {
+        let nodes = nodes.iter().filter(|node| node.ready);
+        nodes
+            .map(|node| Step::MoveNode(node.name.clone()))
+            .collect()
+    };
+    steps.extend(moves(&halfway));
+    let moved = moved(facts).filter(|node| node.ready);
+    steps.extend(moved.map(|node| Step::AwaitNode(node.name.clone())));
+    steps.extend(moves(&others));
     steps
+}
+
+/// The nodes from which earlier runs took MetalLB's speaker. Perhaps ferrolb does not work there:
+/// such a run may have ended while it waited for that.
+fn moved(facts: &Facts) -> impl Iterator<Item = &Node> {
+    let had_speaker = facts.record.as_ref().map(|record| &record.nodes);
+    let to_move = to_move(facts);
+    facts.nodes.iter().filter(move |node| {
+        !to_move.contains(node) && had_speaker.is_some_and(|nodes| nodes.contains(&node.name))
+    })
 }
 
 /// While a node is left out, what a later run needs stays: ferrolb's DaemonSets, which may run

@@ -135,7 +135,28 @@ fn a_migration_continues_with_the_node_at_which_it_was_interrupted() {
         Step::Apply(20),
         Step::AwaitAllocator,
         move_node("c"),
+        Step::AwaitNode("a".to_owned()),
         move_node("b"),
+    ];
+    assert_eq!(to(&facts, Goal::Ferrolb), expected);
+}
+
+#[test]
+fn a_node_where_ferrolb_does_not_work_yet_is_awaited_also_if_it_was_the_last_one() {
+    let mut facts = begun();
+    for node in [0, 1] {
+        marked(&mut facts, node, None);
+    }
+    facts.nodes[1].ready = false;
+    // It never had MetalLB's speaker.
+    facts.nodes.push(Node {
+        speaker: false,
+        ..node("new")
+    });
+    let expected = [
+        Step::Apply(20),
+        Step::AwaitAllocator,
+        Step::AwaitNode("a".to_owned()),
     ];
     assert_eq!(to(&facts, Goal::Ferrolb), expected);
 }
