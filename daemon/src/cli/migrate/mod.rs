@@ -31,7 +31,7 @@ use self::execute::{Migration, in_order};
 use self::facts::{Facts, LABEL, Paths, is_bgp_sessions, is_ferrolb, name};
 use self::preview::Preview;
 use self::record::Record;
-use self::steps::{Goal, Install, Step, left_out, steps, without_sessions};
+use self::steps::{Goal, Install, Step, left_out, steps, without_layer2, without_sessions};
 use super::block_on;
 use super::output::{Style, print};
 use super::workload_flags::{common_flags, containers, index_with};
@@ -109,6 +109,7 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
     let mut preview = Preview::default();
     if goal == Goal::Ferrolb {
         preview = Preview::of(&cluster, &args.namespace, index_with(&install.flags)).await?;
+        preview.exclude_layer2(&without_layer2(&facts.nodes, &install));
         show(
             &preview,
             &facts,

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-pub(super) use self::places::without_sessions;
+pub(super) use self::places::{without_layer2, without_sessions};
 use super::facts::{Facts, FrrK8s, METALLB, MOVING, Node, short_image};
 
 /// What is to be reached.

@@ -291,6 +291,39 @@ fn a_node_where_no_daemonset_of_ferrolb_can_run_is_an_obstacle() {
 }
 
 #[test]
+fn layer_2_needs_a_daemonset_with_its_role_that_the_node_accepts() {
+    let nodes = [node("a"), tainted("m", "master")];
+    let without = |daemonsets: Vec<Value>| {
+        let install = Install {
+            daemonsets,
+            ..install()
+        };
+        without_layer2(&nodes, &install)
+            .into_iter()
+            .map(|(node, reason)| format!("{node}: {reason}"))
+            .collect::<Vec<_>>()
+    };
+    let pod = json!({});
+    let announcer = daemonset("announcer", "announcer", &pod);
+    let none = "the manifests contain none";
+    assert_eq!(
+        without(vec![announcer.clone()]),
+        [format!("a: {none}"), format!("m: {none}")]
+    );
+    let refused = "m: l2: it does not tolerate the taint master:NoSchedule";
+    for arguments in [
+        json!(["run", "--role=layer2"]),
+        json!(["run", "--role", "layer2"]),
+        json!(["run", "--role=all"]),
+        json!(["run"]),
+    ] {
+        let mut layer2 = daemonset("l2", "", &pod);
+        layer2["spec"]["template"]["spec"]["containers"][0]["args"] = arguments;
+        assert_eq!(without(vec![announcer.clone(), layer2]), [refused]);
+    }
+}
+
+#[test]
 fn migrate_needs_the_kind_by_which_it_sees_sessions() {
     let install = Install {
         bgp_sessions: false,
