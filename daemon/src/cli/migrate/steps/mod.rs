@@ -8,7 +8,8 @@ use std::fmt;
 use serde_json::Value;
 
 pub(super) use self::places::{without_layer2, without_sessions};
-use super::facts::{Facts, FrrK8s, METALLB, MOVING, Node, short_image};
+use super::facts::{Facts, FrrK8s, LABEL, METALLB, MOVING, Node, short_image};
+use super::record::Record;
 
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +249,9 @@ fn without_record(facts: &Facts, goal: Goal) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if let (Goal::Metallb, Some(record)) = (goal, &facts.record) {
+        obstacles.extend(missing_workloads(facts, record));
+    }
     let left = nodes_left(facts);
     if goal == Goal::Finish && !left.is_empty() {
         obstacles.push(format!(
@@ -256,6 +260,31 @@ fn without_record(facts: &Facts, goal: Goal) -> Vec<String> {
         ));
     }
     obstacles
+}
+
+/// The workloads that undo would start, and that were deleted: by an interrupted --finish, or by
+/// hand.
+fn missing_workloads(facts: &Facts, record: &Record) -> Vec<String> {
+    let finish = "or stay with ferrolb: ferrolb migrate --finish";
+    let has_speaker = |name: &String| facts.speakers.iter().any(|speaker| speaker.name == *name);
+    let has_controller = |name: &String| facts.controllers.iter().any(|found| found.name == *name);
+    let daemonsets = record.update_strategies.keys();
+    let daemonsets = daemonsets.filter(|name| !has_speaker(name)).map(|name| {
+        format!(
+            "the DaemonSet {name}, which undo would start, does not exist: create it as it was, \
+             with the nodeSelector {LABEL}: {METALLB} and the updateStrategy OnDelete, so that it \
+             does not run beside ferrolb; {finish}"
+        )
+    });
+    let deployments = record.replicas.keys();
+    let deployments = deployments.filter(|name| !has_controller(name));
+    let deployments = deployments.map(|name| {
+        format!(
+            "the Deployment {name}, which undo would start, does not exist: create it as it was, \
+             with 0 replicas; {finish}"
+        )
+    });
+    daemonsets.chain(deployments).collect()
 }
 
 /// The nodes that ferrolb doesn't run on yet.

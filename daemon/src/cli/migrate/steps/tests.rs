@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::super::facts::{Controller, Speaker};
 use super::super::placement::Place;
-use super::super::record::Record;
 use super::super::sessions::{PlannedPeer, PlannedPeers};
 use super::*;
 
@@ -358,6 +357,29 @@ fn undo_returns_the_moved_nodes_then_the_controller_then_the_webhooks() {
         Step::DeleteRecord,
     ];
     assert_eq!(to(&facts, Goal::Metallb), expected);
+}
+
+#[test]
+fn undo_is_refused_before_it_drains_a_node_if_a_workload_of_metallb_is_gone() {
+    let refused = |facts: &Facts| steps(facts, &Install::default(), Goal::Metallb);
+    let mut facts = begun();
+    facts.speakers.clear();
+    let obstacles = refused(&facts).expect_err("the speaker is gone");
+    assert_eq!(obstacles.len(), 1, "{obstacles:?}");
+    for part in ["DaemonSet metallb-system/speaker", "OnDelete", "--finish"] {
+        assert!(obstacles[0].contains(part), "{obstacles:?}");
+    }
+    facts.controllers.clear();
+    let obstacles = refused(&facts).expect_err("both are gone");
+    assert!(
+        obstacles[1].contains("Deployment controller"),
+        "{obstacles:?}"
+    );
+    // The rest of an interrupted --finish needs none of them.
+    for node in [0, 1] {
+        marked(&mut facts, node, None);
+    }
+    assert!(!to(&facts, Goal::Finish).is_empty());
 }
 
 #[test]
