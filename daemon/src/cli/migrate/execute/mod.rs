@@ -1,5 +1,6 @@
 //! Runs the steps of a migration.
 
+mod ended;
 mod nodes;
 mod outcome;
 
@@ -69,7 +70,8 @@ impl Migration {
             Step::PullImage { node, image } => self.pull(node, image).await,
             Step::StopController(name) => {
                 self.scale(name, 0).await?;
-                self.await_no_pod("the controller", |pod| is_metallb(pod, "controller"))
+                let is_controller = |pod: &Value| is_metallb(pod, "controller");
+                self.await_ended("the controller", false, is_controller)
                     .await
             }
             Step::Apply(_) => self.apply().await,
@@ -313,7 +315,7 @@ impl Migration {
                 self.scale(name(&deployment), 0).await?;
             }
         }
-        self.await_no_pod("ferrolb's allocator", is_ferrolb_allocator)
+        self.await_ended("ferrolb's allocator", true, is_ferrolb_allocator)
             .await
     }
 
