@@ -22,6 +22,7 @@ use super::facts::{
 use super::record::Record;
 use super::sessions::PlannedPeers;
 use super::steps::Step;
+use crate::cli::output::print;
 use crate::cli::workload_flags::containers;
 use crate::runtime::source::kube::Cluster;
 
@@ -151,11 +152,19 @@ impl Migration {
     }
 
     async fn write_record(&mut self) -> Result<()> {
+        let (text, shortened) = self.record.to_text()?;
+        if shortened {
+            print(&format!(
+                "notice: the ConfigMap {RECORD} has no room for what MetalLB announces: if this run \
+                 is interrupted, compare it yourself with {}\n",
+                self.save.with_extension("plan.json").display()
+            ))?;
+        }
         let record = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": RECORD, "namespace": self.namespace},
-            "data": {RECORD_KEY: serde_json::to_string(&self.record)?},
+            "data": {RECORD_KEY: text},
         });
         self.cluster.apply(&record).await
     }
