@@ -143,10 +143,9 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
             format!("step {number} of {} failed; {advice}", steps.len())
         })?;
     }
-    if goal == Goal::Ferrolb && left_out(&facts, goal).is_empty() {
-        migration.compare_announced().await?;
-    }
-    conclude(&facts, goal, args)
+    let compares = goal == Goal::Ferrolb && left_out(&facts, goal).is_empty();
+    let complete = !compares || migration.compare_announced().await?;
+    conclude(&facts, goal, args, complete)
 }
 
 /// What works after a step failed, and how to go on.
@@ -164,8 +163,9 @@ fn advice(step: &Step, goal: Goal) -> String {
     advice
 }
 
-/// Prints the result and what to do next. Fails if nodes are left.
-fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
+/// Prints the result and what to do next. Fails if nodes are left, or if it is not `complete`:
+/// ferrolb does not announce all that MetalLB announced.
+fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs, complete: bool) -> Result<ExitCode> {
     let left_out = left_out(facts, goal);
     if !left_out.is_empty() {
         print(&format!(
@@ -177,12 +177,7 @@ fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
     }
     let style = Style::stdout();
     let text = match goal {
-        Goal::Ferrolb => format!(
-            "{}; MetalLB's objects are saved in {}\nwhen you are sure: ferrolb migrate --finish; \
-             to go back: ferrolb migrate --undo\n",
-            style.green("ferrolb runs on all nodes"),
-            args.save.display()
-        ),
+        Goal::Ferrolb => outcome(args, complete),
         Goal::Metallb => format!("{}\n", style.green("MetalLB runs on all nodes again")),
         Goal::Finish => format!(
             "{}; its CRDs and objects stay\n",
@@ -190,7 +185,28 @@ fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
         ),
     };
     print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The end of a migration whose nodes all are moved.
+fn outcome(args: &MigrateArgs, complete: bool) -> String {
+    let style = Style::stdout();
+    let runs = "ferrolb runs on all nodes";
+    let (runs, sure) = if complete {
+        (style.green(runs), "when you are sure")
+    } else {
+        let runs = format!("{runs}, but does not announce what is missing above");
+        (style.red(&runs), "when nothing is missing any more")
+    };
+    format!(
+        "{runs}; MetalLB's objects are saved in {}\n{sure}: ferrolb migrate --finish; to go back: \
+         ferrolb migrate --undo\n",
+        args.save.display()
+    )
 }
 
 fn refusal(obstacles: &[String]) -> anyhow::Error {
