@@ -86,6 +86,20 @@ pub(super) fn missing(
     missing.collect()
 }
 
+/// Takes out the sessions of BGPPeers that only ferrolb has: MetalLB can't have them. Returns the
+/// names of these BGPPeers. `own` and `metallb` are the names of the BGPPeers of either group.
+pub(super) fn take_own(
+    sessions: &mut Vec<BgpSessionStatus>,
+    own: &BTreeSet<String>,
+    metallb: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let is_own = |status: &mut BgpSessionStatus| {
+        own.contains(&status.peer) && !metallb.contains(&status.peer)
+    };
+    let taken = sessions.extract_if(.., is_own);
+    taken.map(|status| status.peer).collect()
+}
+
 /// The routers with which ferrolb has sessions. `None` if MetalLB would not show all of them by an
 /// address.
 pub(super) fn established(sessions: &[BgpSessionStatus]) -> Option<BTreeSet<String>> {
@@ -233,6 +247,24 @@ mod tests {
         assert_eq!(returned(None, Some(&up)), Returned::Yes);
         let down = routers(&[("192.0.2.1", false)]);
         assert_eq!(returned(None, Some(&down)), Returned::Unknown);
+    }
+
+    #[test]
+    fn sessions_of_ferrolbs_own_bgppeers_are_not_required_of_metallb() {
+        use BgpState::Established;
+        let mut sessions = vec![
+            session("tor", "192.0.2.1", Established, ""),
+            session("pods", "192.0.2.7", Established, ""),
+            session("pods", "192.0.2.8", Established, ""),
+            session("both", "192.0.2.9", Established, ""),
+            // Of MetalLB's ConfigMap.
+            session("peer-0", "192.0.2.10", Established, ""),
+        ];
+        let own = names(&["pods", "both"]);
+        let taken = take_own(&mut sessions, &own, &names(&["tor", "both"]));
+        assert_eq!(taken, names(&["pods"]));
+        let required = names(&["192.0.2.1", "192.0.2.10", "192.0.2.9"]);
+        assert_eq!(established(&sessions), Some(required));
     }
 
     #[test]

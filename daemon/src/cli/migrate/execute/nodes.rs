@@ -13,7 +13,7 @@ use crate::cli::migrate::facts::{
 use crate::cli::migrate::placement::Place;
 use crate::cli::migrate::samples::Samples;
 use crate::cli::migrate::sessions::{
-    PlannedPeer, Returned, Routers, established, missing, required, returned, unreached,
+    PlannedPeer, Returned, Routers, established, missing, required, returned, take_own, unreached,
 };
 use crate::cli::output::print;
 use crate::core::api::Kind;
@@ -24,6 +24,9 @@ use crate::runtime::source::status_objects::label;
 /// Time that MetalLB has on a node to establish its sessions again, if it shows no states: frr-k8s
 /// collects changes for 3 s, and FRR retries after 10 s (`connectTime` may be longer).
 const SETTLES: Duration = Duration::from_secs(30);
+
+/// Versions of MetalLB's BGPPeers.
+const METALLB_VERSIONS: [&str; 2] = ["metallb.io/v1beta2", "metallb.io/v1beta1"];
 
 impl Migration {
     /// Replaces MetalLB's speaker by ferrolb on one node.
@@ -73,8 +76,10 @@ impl Migration {
     pub(super) async fn return_node(&self, node: &str, speaker: bool) -> Result<()> {
         let ours = self.pods_on(node, is_announcing).await?;
         let sessions = self.sessions_of_ferrolb(node).await?;
-        let sessions = sessions.filter(|_| !ours.is_empty());
-        let before = sessions.and_then(|sessions| established(&sessions));
+        let before = match sessions.filter(|_| !ours.is_empty()) {
+            Some(sessions) => established(&self.possible_for_metallb(node, sessions).await?),
+            None => None,
+        };
         self.mark(node, Some(MOVING)).await?;
         self.await_no_pod("ferrolb", |pod| is_announcing(pod) && is_on(pod, node))
             .await?;
@@ -93,6 +98,37 @@ impl Migration {
         })
         .await?;
         self.await_return(node, before.as_ref()).await
+    }
+
+    /// The sessions that MetalLB can have as well. Names the BGPPeers of the others.
+    async fn possible_for_metallb(
+        &self,
+        node: &str,
+        mut sessions: Vec<BgpSessionStatus>,
+    ) -> Result<Vec<BgpSessionStatus>> {
+        let own = self.bgp_peers(&[Kind::OWN_API_VERSION]).await?;
+        let metallb = self.bgp_peers(&METALLB_VERSIONS).await?;
+        let taken = take_own(&mut sessions, &own, &metallb);
+        if !taken.is_empty() {
+            let taken: Vec<String> = taken.into_iter().collect();
+            print(&format!(
+                "notice: MetalLB can't have these sessions on {node}, their BGPPeers are of \
+                 ferrolb.io: {}\n",
+                taken.join(", ")
+            ))?;
+        }
+        Ok(sessions)
+    }
+
+    /// The names of the BGPPeers of an API group, by the first of the versions that is served.
+    async fn bgp_peers(&self, versions: &[&str]) -> Result<BTreeSet<String>> {
+        for version in versions {
+            let path = format!("/apis/{version}/namespaces/{}/bgppeers", self.namespace);
+            if let Some(peers) = self.cluster.list_if_served(&path).await? {
+                return Ok(peers.iter().map(|peer| name(peer).to_owned()).collect());
+            }
+        }
+        Ok(BTreeSet::new())
     }
 
     /// The Pods of MetalLB's DaemonSets on a node.
