@@ -144,8 +144,10 @@ mod tests {
             let nodes = nodes.iter();
             nodes.map(move |node| Announced::Bgp(address, node.clone()))
         };
-        let mut record = Record::default();
-        record.announced = addresses(1000).flat_map(of_nodes).collect();
+        let mut record = Record {
+            announced: addresses(1000).flat_map(of_nodes).collect(),
+            ..Record::default()
+        };
         record
             .announced
             .insert(Announced::Layer2([192, 0, 2, 1].into()));
@@ -160,8 +162,7 @@ mod tests {
 
     #[test]
     fn announcements_of_an_earlier_version_are_read() {
-        let record = serde_json::to_value(Record::default()).expect("JSON");
-        let mut record = record;
+        let mut record = serde_json::to_value(Record::default()).expect("JSON");
         record["announced"] =
             serde_json::json!([{"bgp": ["192.0.2.1", "a"]}, {"layer2": "10.0.0.9"}]);
         let record: Record = serde_json::from_value(record).expect("a record");
@@ -174,8 +175,10 @@ mod tests {
 
     #[test]
     fn a_record_that_would_be_too_large_lacks_what_was_announced() {
-        let mut record = Record::default();
-        record.announced = addresses(40_000).map(Announced::Layer2).collect();
+        let mut record = Record {
+            announced: addresses(40_000).map(Announced::Layer2).collect(),
+            ..Record::default()
+        };
         let (text, shortened) = record.to_text().expect("text");
         assert!(shortened && text.len() < 1000, "{} bytes", text.len());
         record.nodes = (0..100_000).map(|node| format!("node-{node}")).collect();
