@@ -105,7 +105,10 @@ impl Preview {
             );
             self.dark.insert(entry.address, reason);
         }
-        let dark = |announced: &Announced| matches!(announced, Announced::Layer2(address) if self.dark.contains_key(address));
+        let dark = |announced: &Announced| {
+            let by_layer2 = matches!(announced, Announced::Layer2(_));
+            by_layer2 && self.dark.contains_key(&announced.address())
+        };
         self.new.retain(|announced| !dark(announced));
         let lost = self.metallb.announced.iter().filter(|found| dark(found));
         self.lost.extend(lost.cloned());

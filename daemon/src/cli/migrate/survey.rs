@@ -128,8 +128,8 @@ impl Survey {
     }
 }
 
-/// What of before can be compared with now: not what silent Pods may announce, nor addresses that no
-/// Service has any more.
+/// What of before can be compared with now: not what silent Pods may announce, nor addresses that
+/// no Service has any more.
 pub(super) fn compared(
     before: &BTreeSet<Announced>,
     now: &Survey,
@@ -145,8 +145,8 @@ pub(super) fn compared(
         .collect()
 }
 
-/// What was announced before and is not now, with the Service and a command. `before` is what can be
-/// [`compared`].
+/// What was announced before and is not now, with the Service and a command. `before` is what can
+/// be [`compared`].
 pub(super) fn missing_lines(
     before: &BTreeSet<Announced>,
     now: &Survey,

@@ -13,8 +13,8 @@ use crate::core::printable::printable;
 use crate::runtime::source::kube::LEASE_NAME;
 
 impl Migration {
-    /// Waits until no such Pod runs. The kubelet of a node that is not Ready does not report the end
-    /// of a Pod: it counts as ended after its grace period. With `by_lease`, also the Lease of
+    /// Waits until no such Pod runs. The kubelet of a node that is not Ready does not report the
+    /// end of a Pod: it counts as ended after its grace period. With `by_lease`, also the Lease of
     /// ferrolb's allocators must have expired.
     pub(super) async fn await_ended(
         &self,

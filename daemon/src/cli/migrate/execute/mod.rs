@@ -155,8 +155,8 @@ impl Migration {
         let (text, shortened) = self.record.to_text()?;
         if shortened {
             print(&format!(
-                "notice: the ConfigMap {RECORD} has no room for what MetalLB announces: if this run \
-                 is interrupted, compare it yourself with {}\n",
+                "notice: the ConfigMap {RECORD} has no room for what MetalLB announces: if this \
+                 run is interrupted, compare it yourself with {}\n",
                 self.save.with_extension("plan.json").display()
             ))?;
         }

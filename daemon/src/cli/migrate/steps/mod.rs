@@ -360,8 +360,8 @@ fn to_ferrolb(facts: &Facts, install: &Install) -> Vec<Step> {
     steps.extend(controllers.map(|found| Step::StopController(found.name.clone())));
     steps.push(Step::Apply(install.objects));
     steps.push(Step::AwaitAllocator);
-    // A node that was interrupted half-way carries no traffic: it goes first. Then those that ferrolb
-    // has must work, before another one loses MetalLB's speaker.
+    // A node that was interrupted half-way carries no traffic: it goes first. Then those that
+    // ferrolb has must work, before another one loses MetalLB's speaker.
     let (halfway, others): (Vec<&Node>, Vec<&Node>) = to_move
         .into_iter()
         .partition(|node| node.mark.as_deref() == Some(MOVING));
