@@ -31,7 +31,7 @@ use self::execute::{Migration, in_order};
 use self::facts::{Facts, LABEL, Paths, is_bgp_sessions, is_ferrolb, name};
 use self::preview::Preview;
 use self::record::Record;
-use self::steps::{Goal, Install, Step, left_out, steps, without_sessions};
+use self::steps::{Goal, Install, Step, left_out, steps, without_layer2, without_sessions};
 use super::block_on;
 use super::output::{Style, print};
 use super::workload_flags::{common_flags, containers, index_with};
@@ -109,6 +109,7 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
     let mut preview = Preview::default();
     if goal == Goal::Ferrolb {
         preview = Preview::of(&cluster, &args.namespace, index_with(&install.flags)).await?;
+        preview.exclude_layer2(&without_layer2(&facts.nodes, &install));
         show(
             &preview,
             &facts,
@@ -138,26 +139,33 @@ async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
         print(&format!("{number}/{} {step}\n", steps.len()))?;
         let done = migration.run(step).await;
         done.with_context(|| {
-            format!(
-                "step {number} of {} failed; the nodes before it work. To continue, run the same \
-                 command again{}",
-                steps.len(),
-                if goal == Goal::Ferrolb {
-                    "; to go back: ferrolb migrate --undo"
-                } else {
-                    ""
-                }
-            )
+            let advice = advice(step, goal);
+            format!("step {number} of {} failed; {advice}", steps.len())
         })?;
     }
-    if goal == Goal::Ferrolb && left_out(&facts, goal).is_empty() {
-        migration.compare_announced().await?;
-    }
-    conclude(&facts, goal, args)
+    let compares = goal == Goal::Ferrolb && left_out(&facts, goal).is_empty();
+    let complete = !compares || migration.compare_announced().await?;
+    conclude(&facts, goal, args, complete)
 }
 
-/// Prints the result and what to do next. Fails if nodes are left.
-fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
+/// What works after a step failed, and how to go on.
+fn advice(step: &Step, goal: Goal) -> String {
+    let mut advice = match step {
+        Step::MoveNode(node) | Step::AwaitNode(node) => format!(
+            "the nodes before it work, {node} perhaps not. To continue, resolve the cause and run \
+             the same command again: it waits for {node} before it moves another node"
+        ),
+        _ => "the nodes before it work. To continue, run the same command again".to_owned(),
+    };
+    if goal == Goal::Ferrolb {
+        advice += "; to go back: ferrolb migrate --undo";
+    }
+    advice
+}
+
+/// Prints the result and what to do next. Fails if nodes are left, or if it is not `complete`:
+/// ferrolb does not announce all that MetalLB announced.
+fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs, complete: bool) -> Result<ExitCode> {
     let left_out = left_out(facts, goal);
     if !left_out.is_empty() {
         print(&format!(
@@ -169,12 +177,7 @@ fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
     }
     let style = Style::stdout();
     let text = match goal {
-        Goal::Ferrolb => format!(
-            "{}; MetalLB's objects are saved in {}\nwhen you are sure: ferrolb migrate --finish; \
-             to go back: ferrolb migrate --undo\n",
-            style.green("ferrolb runs on all nodes"),
-            args.save.display()
-        ),
+        Goal::Ferrolb => outcome(args, complete),
         Goal::Metallb => format!("{}\n", style.green("MetalLB runs on all nodes again")),
         Goal::Finish => format!(
             "{}; its CRDs and objects stay\n",
@@ -182,7 +185,28 @@ fn conclude(facts: &Facts, goal: Goal, args: &MigrateArgs) -> Result<ExitCode> {
         ),
     };
     print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The end of a migration whose nodes all are moved.
+fn outcome(args: &MigrateArgs, complete: bool) -> String {
+    let style = Style::stdout();
+    let runs = "ferrolb runs on all nodes";
+    let (runs, sure) = if complete {
+        (style.green(runs), "when you are sure")
+    } else {
+        let runs = format!("{runs}, but does not announce what is missing above");
+        (style.red(&runs), "when nothing is missing any more")
+    };
+    format!(
+        "{runs}; MetalLB's objects are saved in {}\n{sure}: ferrolb migrate --finish; to go back: \
+         ferrolb migrate --undo\n",
+        args.save.display()
+    )
 }
 
 fn refusal(obstacles: &[String]) -> anyhow::Error {

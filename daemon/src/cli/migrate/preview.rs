@@ -1,6 +1,6 @@
 //! What changes for Services: the plan of ferrolb beside what MetalLB does now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -34,6 +34,8 @@ pub(super) struct Preview {
     moved: Vec<(String, BTreeSet<IpAddr>, BTreeSet<IpAddr>)>,
     lost: Vec<Announced>,
     new: Vec<Announced>,
+    /// Addresses of the plan that no node can announce by layer 2 with the manifests, and why.
+    dark: BTreeMap<IpAddr, String>,
 }
 
 impl Preview {
@@ -76,6 +78,48 @@ impl Preview {
         }
     }
 
+    /// Takes back the addresses whose candidates all are nodes without a DaemonSet for layer 2.
+    /// `refusals` has the reasons of these nodes.
+    pub(super) fn exclude_layer2(&mut self, refusals: &BTreeMap<&str, String>) {
+        for entry in &self.plan.layer2 {
+            let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            let candidates = entry.candidates.iter();
+            let refused = candidates.filter_map(|candidate| {
+                let node = candidate.node.as_str();
+                Some((node, refusals.get(node)?))
+            });
+            for (node, reason) in refused {
+                by_reason.entry(reason).or_default().push(node);
+            }
+            let refused: usize = by_reason.values().map(Vec::len).sum();
+            if refused == 0 || refused < entry.candidates.len() {
+                continue;
+            }
+            let reasons: Vec<String> = by_reason
+                .into_iter()
+                .map(|(reason, nodes)| format!("{} ({reason})", nodes.join(", ")))
+                .collect();
+            let reason = format!(
+                "ferrolb's DaemonSet for layer 2 can't run on {}",
+                reasons.join(", nor on ")
+            );
+            self.dark.insert(entry.address, reason);
+        }
+        let dark = |announced: &Announced| {
+            let by_layer2 = matches!(announced, Announced::Layer2(_));
+            by_layer2 && self.dark.contains_key(&announced.address())
+        };
+        self.new.retain(|announced| !dark(announced));
+        let lost = self.metallb.announced.iter().filter(|found| dark(found));
+        self.lost.extend(lost.cloned());
+    }
+
+    /// The addresses that go dark, if perhaps MetalLB announces them: silent speakers don't say.
+    fn perhaps_lost(&self) -> impl Iterator<Item = Announced> {
+        let dark = self.dark.keys().copied().map(Announced::Layer2);
+        dark.filter(|found| !self.metallb.announced.contains(found) && !self.metallb.covers(found))
+    }
+
     /// What MetalLB announces and ferrolb will announce as well.
     pub(super) fn kept(&self) -> BTreeSet<Announced> {
         let lost = self.lost.iter().collect::<BTreeSet<_>>();
@@ -110,10 +154,11 @@ impl Preview {
             };
             format!("{service} has {}, and would get {after}", join(before))
         });
-        let lost = self.lost.iter().map(|announced| {
+        let lost = self.lost.iter().cloned().chain(self.perhaps_lost());
+        let lost = lost.map(|announced| {
             format!(
                 "{announced} would not be announced{}",
-                self.reason(announced)
+                self.reason(&announced)
             )
         });
         let errors = self.plan.errors.iter();
@@ -152,6 +197,9 @@ impl Preview {
             Announced::Bgp(address, node) => (address, Some(node.as_str())),
             Announced::Layer2(address) => (address, None),
         };
+        if let (None, Some(reason)) = (node, self.dark.get(address)) {
+            return format!(": {reason}");
+        }
         let services = self.plan.services.iter();
         let services: Vec<_> = services
             .filter(|service| service.addresses.contains(address))
@@ -182,7 +230,8 @@ impl Preview {
             plan.services.len(),
             self.moved.len()
         )?;
-        let (routes, layer2) = (plan.routes.len(), plan.layer2.len());
+        let routes = plan.routes.len();
+        let layer2 = plan.layer2.len().saturating_sub(self.dark.len());
         let lost = self.lost.len();
         write!(
             text,
@@ -249,7 +298,9 @@ fn secrets(index: &Index) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::plan::{PlanError, PlannedRoute, PlannedService, Withheld};
+    use crate::core::plan::{
+        PlanError, PlannedAddress, PlannedCandidate, PlannedRoute, PlannedService, Withheld,
+    };
 
     fn service(name: &str, address: &str) -> PlannedService {
         PlannedService {
@@ -349,6 +400,61 @@ mod tests {
         let expected = "192.0.2.1 by BGP from a would not be announced (NodeExcluded: the node has \
                         the label)";
         assert_eq!(preview.losses(), [expected]);
+    }
+
+    fn on_layer2(address: &str, nodes: &[&str]) -> PlannedAddress {
+        let candidates = nodes.iter().map(|node| PlannedCandidate {
+            node: (*node).to_owned(),
+            weight: 0,
+            interfaces: None,
+        });
+        PlannedAddress {
+            address: address.parse().expect("an address"),
+            services: Vec::new(),
+            owner: None,
+            candidates: candidates.collect(),
+        }
+    }
+
+    #[test]
+    fn an_address_of_layer_2_is_lost_if_no_candidate_has_a_daemonset_for_it() {
+        let plan = || Plan {
+            layer2: vec![
+                on_layer2("10.0.0.1", &["a", "b"]),
+                on_layer2("10.0.0.2", &["b", "c"]),
+                on_layer2("10.0.0.3", &["a"]),
+            ],
+            ..Plan::default()
+        };
+        let layer2 = |last: u8| Announced::Layer2([10, 0, 0, last].into());
+        let none = "the manifests contain none".to_owned();
+        let refusals = BTreeMap::from([("a", none.clone()), ("b", none)]);
+        // c can announce 10.0.0.2. MetalLB does not announce 10.0.0.3.
+        let survey = announced(&[layer2(1), layer2(2)]);
+        let mut preview = Preview::compare(plan(), Addresses::new(), survey);
+        preview.exclude_layer2(&refusals);
+        let lost = |address: &str, nodes: &str| {
+            format!(
+                "{address} by layer 2 would not be announced: ferrolb's DaemonSet for layer 2 \
+                 can't run on {nodes} (the manifests contain none)"
+            )
+        };
+        assert_eq!(preview.losses(), [lost("10.0.0.1", "a, b")]);
+        assert_eq!(preview.kept(), BTreeSet::from([layer2(2)]));
+        let summary = preview.summary().expect("text");
+        let expected = "0 routes, 1 addresses by layer 2; 1 announcements of MetalLB would be lost";
+        assert!(summary.contains(expected), "{summary}");
+        assert!(!summary.contains("new:"), "{summary}");
+
+        // Perhaps a silent speaker announces them.
+        let survey = Survey {
+            silent: BTreeSet::from(["a".to_owned()]),
+            ..Survey::default()
+        };
+        let mut preview = Preview::compare(plan(), Addresses::new(), survey);
+        preview.exclude_layer2(&refusals);
+        let expected = [lost("10.0.0.1", "a, b"), lost("10.0.0.3", "a")];
+        assert_eq!(preview.losses(), expected);
     }
 
     #[test]

@@ -35,16 +35,27 @@ pub(super) fn planned_peers(index: &Index) -> PlannedPeers {
     nodes.collect()
 }
 
-/// The BGPPeers whose sessions ferrolb must establish on a node: all, except those that MetalLB
-/// does not reach either. `metallb` is `None` if it shows no sessions.
-pub(super) fn required(planned: &[PlannedPeer], metallb: Option<&Routers>) -> BTreeSet<String> {
+/// The BGPPeers that MetalLB shows as not established.
+pub(super) fn unreached(planned: &[PlannedPeer], metallb: &Routers) -> BTreeSet<String> {
     let is_down = |peer: &&PlannedPeer| {
         let router = peer.router.map(|router| router.to_string());
-        let shown = metallb.zip(router);
-        shown.and_then(|(shown, router)| shown.get(&router)) == Some(&false)
+        router.and_then(|router| metallb.get(&router)) == Some(&false)
     };
-    let up = planned.iter().filter(|peer| !is_down(peer));
-    up.map(|peer| peer.name.clone()).collect()
+    let down = planned.iter().filter(is_down);
+    down.map(|peer| peer.name.clone()).collect()
+}
+
+/// The BGPPeers whose sessions ferrolb must establish on a node: all, except those that MetalLB did
+/// not reach either.
+pub(super) fn required(
+    planned: &[PlannedPeer],
+    unreached: Option<&BTreeSet<String>>,
+) -> BTreeSet<String> {
+    let names = planned.iter().map(|peer| &peer.name);
+    names
+        .filter(|name| !unreached.is_some_and(|unreached| unreached.contains(*name)))
+        .cloned()
+        .collect()
 }
 
 /// The required sessions of a node that are not established, each with what is known about it.
@@ -73,6 +84,20 @@ pub(super) fn missing(
         })
     });
     missing.collect()
+}
+
+/// Takes out the sessions of BGPPeers that only ferrolb has: MetalLB can't have them. Returns the
+/// names of these BGPPeers. `own` and `metallb` are the names of the BGPPeers of either group.
+pub(super) fn take_own(
+    sessions: &mut Vec<BgpSessionStatus>,
+    own: &BTreeSet<String>,
+    metallb: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let is_own = |status: &mut BgpSessionStatus| {
+        own.contains(&status.peer) && !metallb.contains(&status.peer)
+    };
+    let taken = sessions.extract_if(.., is_own);
+    taken.map(|status| status.peer).collect()
 }
 
 /// The routers with which ferrolb has sessions. `None` if MetalLB would not show all of them by an
@@ -163,9 +188,14 @@ mod tests {
         let planned = [peer("a", "192.0.2.1"), peer("b", "fd00::2"), peer("c", "")];
         assert_eq!(required(&planned, None), names(&["a", "b", "c"]));
         let shown = routers(&[("192.0.2.1", true), ("fd00::2", false), ("<nil>:0", false)]);
-        assert_eq!(required(&planned, Some(&shown)), names(&["a", "c"]));
+        let down = unreached(&planned, &shown);
+        assert_eq!(down, names(&["b"]));
+        assert_eq!(required(&planned, Some(&down)), names(&["a", "c"]));
+        // A peer that was deleted since then is not required, a new one is.
+        let later = [peer("a", "192.0.2.1"), peer("d", "192.0.2.4")];
+        assert_eq!(required(&later, Some(&down)), names(&["a", "d"]));
         // Not shown is not down.
-        assert_eq!(required(&planned, Some(&routers(&[]))).len(), 3);
+        assert_eq!(unreached(&planned, &routers(&[])), names(&[]));
         assert_eq!(required(&[], None), names(&[]));
     }
 
@@ -217,6 +247,24 @@ mod tests {
         assert_eq!(returned(None, Some(&up)), Returned::Yes);
         let down = routers(&[("192.0.2.1", false)]);
         assert_eq!(returned(None, Some(&down)), Returned::Unknown);
+    }
+
+    #[test]
+    fn sessions_of_ferrolbs_own_bgppeers_are_not_required_of_metallb() {
+        use BgpState::Established;
+        let mut sessions = vec![
+            session("tor", "192.0.2.1", Established, ""),
+            session("pods", "192.0.2.7", Established, ""),
+            session("pods", "192.0.2.8", Established, ""),
+            session("both", "192.0.2.9", Established, ""),
+            // Of MetalLB's ConfigMap.
+            session("peer-0", "192.0.2.10", Established, ""),
+        ];
+        let own = names(&["pods", "both"]);
+        let taken = take_own(&mut sessions, &own, &names(&["tor", "both"]));
+        assert_eq!(taken, names(&["pods"]));
+        let required = names(&["192.0.2.1", "192.0.2.10", "192.0.2.9"]);
+        assert_eq!(established(&sessions), Some(required));
     }
 
     #[test]

@@ -128,15 +128,31 @@ impl Survey {
     }
 }
 
-/// What was announced before and is not now, with the Service and a command. An address that no
-/// Service has any more is not missing, nor is what silent Pods may announce.
+/// What of before can be compared with now: not what silent Pods may announce, nor addresses that
+/// no Service has any more.
+pub(super) fn compared(
+    before: &BTreeSet<Announced>,
+    now: &Survey,
+    addresses: &Addresses,
+) -> BTreeSet<Announced> {
+    let in_use: BTreeSet<&IpAddr> = addresses.values().flatten().collect();
+    let known = before
+        .iter()
+        .filter(|announced| now.announced.contains(announced) || now.covers(announced));
+    known
+        .filter(|announced| in_use.contains(&announced.address()))
+        .cloned()
+        .collect()
+}
+
+/// What was announced before and is not now, with the Service and a command. `before` is what can
+/// be [`compared`].
 pub(super) fn missing_lines(
     before: &BTreeSet<Announced>,
     now: &Survey,
     addresses: &Addresses,
 ) -> Vec<String> {
     let missing = before.difference(&now.announced);
-    let missing = missing.filter(|announced| now.covers(announced));
     let lines = missing.filter_map(|announced| {
         let mut services = addresses.iter();
         let (service, _) = services.find(|(_, found)| found.contains(&announced.address()))?;
@@ -257,7 +273,10 @@ mod tests {
             "c",
             Some(&Samples::parse("metallb_k8s_client_updates_total 1\n")),
         );
-        let missing = |now: &Survey| missing_lines(&before, now, &addresses());
+        let compared = |now: &Survey| compared(&before, now, &addresses());
+        let missing = |now: &Survey| missing_lines(&compared(now), now, &addresses());
+        // Of a and c. What silent Pods announce is not counted as if they announced nothing.
+        assert_eq!(compared(&now), BTreeSet::from([bgp("a"), bgp("c")]));
         let of_c = "192.0.2.1 by BGP from c, which MetalLB announced: ferrolb explain svc shop/web";
         assert_eq!(missing(&now), [of_c]);
         now.silent.clear();

@@ -16,6 +16,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub(crate) use self::layer2::PlannedAddress;
+#[cfg(test)]
+pub(crate) use self::layer2::PlannedCandidate;
 use crate::core::allocate::{Allocation, AllocationResult, Outcomes};
 use crate::core::api::ObjectName;
 use crate::core::config::Severity;

@@ -1,5 +1,6 @@
 //! Runs the steps of a migration.
 
+mod ended;
 mod nodes;
 mod outcome;
 
@@ -21,6 +22,7 @@ use super::facts::{
 use super::record::Record;
 use super::sessions::PlannedPeers;
 use super::steps::Step;
+use crate::cli::output::print;
 use crate::cli::workload_flags::containers;
 use crate::runtime::source::kube::Cluster;
 
@@ -69,7 +71,8 @@ impl Migration {
             Step::PullImage { node, image } => self.pull(node, image).await,
             Step::StopController(name) => {
                 self.scale(name, 0).await?;
-                self.await_no_pod("the controller", |pod| is_metallb(pod, "controller"))
+                let is_controller = |pod: &Value| is_metallb(pod, "controller");
+                self.await_ended("the controller", false, is_controller)
                     .await
             }
             Step::Apply(_) => self.apply().await,
@@ -78,6 +81,7 @@ impl Migration {
                     .await?;
                 self.check_addresses().await
             }
+            Step::AwaitNode(node) => self.await_node(node).await,
             Step::MoveNode(node) => self.move_node(node).await,
             Step::ReturnNode { node, speaker } => self.return_node(node, *speaker).await,
             Step::StopAllocator => self.stop_allocator().await,
@@ -144,12 +148,23 @@ impl Migration {
         write_private(&self.save, &serde_json::to_vec_pretty(&list)?)?;
         let plans = self.save.with_extension("plan.json");
         write_private(&plans, &serde_json::to_vec_pretty(&self.plans)?)?;
+        self.write_record().await
+    }
 
+    async fn write_record(&mut self) -> Result<()> {
+        let (text, shortened) = self.record.to_text()?;
+        if shortened {
+            print(&format!(
+                "notice: the ConfigMap {RECORD} has no room for what MetalLB announces: if this \
+                 run is interrupted, compare it yourself with {}\n",
+                self.save.with_extension("plan.json").display()
+            ))?;
+        }
         let record = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": RECORD, "namespace": self.namespace},
-            "data": {RECORD_KEY: serde_json::to_string(&self.record)?},
+            "data": {RECORD_KEY: text},
         });
         self.cluster.apply(&record).await
     }
@@ -309,7 +324,7 @@ impl Migration {
                 self.scale(name(&deployment), 0).await?;
             }
         }
-        self.await_no_pod("ferrolb's allocator", is_ferrolb_allocator)
+        self.await_ended("ferrolb's allocator", true, is_ferrolb_allocator)
             .await
     }
 

@@ -12,7 +12,9 @@ use crate::cli::migrate::facts::{
 };
 use crate::cli::migrate::placement::Place;
 use crate::cli::migrate::samples::Samples;
-use crate::cli::migrate::sessions::{Returned, Routers, established, missing, required, returned};
+use crate::cli::migrate::sessions::{
+    PlannedPeer, Returned, Routers, established, missing, required, returned, take_own, unreached,
+};
 use crate::cli::output::print;
 use crate::core::api::Kind;
 use crate::core::api::bgp_session::{BgpSessionStatus, PLURAL, statuses};
@@ -23,13 +25,19 @@ use crate::runtime::source::status_objects::label;
 /// collects changes for 3 s, and FRR retries after 10 s (`connectTime` may be longer).
 const SETTLES: Duration = Duration::from_secs(30);
 
+/// Versions of MetalLB's BGPPeers.
+const METALLB_VERSIONS: [&str; 2] = ["metallb.io/v1beta2", "metallb.io/v1beta1"];
+
 impl Migration {
     /// Replaces MetalLB's speaker by ferrolb on one node.
-    pub(super) async fn move_node(&self, node: &str) -> Result<()> {
-        let speaker = self.metallb_pods(node).await?;
-        let metallb = self.sessions_of_metallb(&speaker).await;
-        let planned = self.peers.get(node).map_or(&[][..], Vec::as_slice);
-        let required = required(planned, metallb.as_ref());
+    pub(super) async fn move_node(&mut self, node: &str) -> Result<()> {
+        let mut speaker = self.metallb_pods(node).await?;
+        // One that ends has lost its sessions.
+        speaker.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        if let Some(shown) = self.sessions_of_metallb(&speaker).await {
+            let unreached = unreached(self.planned_on(node), &shown);
+            self.remember_unreached(node, unreached).await?;
+        }
         // ferrolb does not run on the node.
         let old = self.sessions_of_ferrolb(node).await?.unwrap_or_default();
         self.mark(node, Some(MOVING)).await?;
@@ -40,16 +48,38 @@ impl Migration {
         .await?;
         self.mark(node, None).await?;
         self.await_daemonsets(node).await?;
-        self.await_sessions(node, &required, &old).await?;
+        self.await_sessions(node, &old).await?;
         self.check_addresses().await
+    }
+
+    /// Waits until ferrolb works on a node that an earlier run gave it, perhaps without success.
+    pub(super) async fn await_node(&self, node: &str) -> Result<()> {
+        self.await_daemonsets(node).await?;
+        self.await_sessions(node, &[]).await
+    }
+
+    fn planned_on(&self, node: &str) -> &[PlannedPeer] {
+        self.peers.get(node).map_or(&[], Vec::as_slice)
+    }
+
+    /// Records the BGPPeers that MetalLB does not reach: when it has ended, it can't show them.
+    async fn remember_unreached(&mut self, node: &str, unreached: BTreeSet<String>) -> Result<()> {
+        let before = self.record.unreached.get(node);
+        if before.cloned().unwrap_or_default() == unreached {
+            return Ok(());
+        }
+        self.record.unreached.insert(node.to_owned(), unreached);
+        self.write_record().await
     }
 
     /// Replaces ferrolb by MetalLB's speaker on one node.
     pub(super) async fn return_node(&self, node: &str, speaker: bool) -> Result<()> {
         let ours = self.pods_on(node, is_announcing).await?;
         let sessions = self.sessions_of_ferrolb(node).await?;
-        let sessions = sessions.filter(|_| !ours.is_empty());
-        let before = sessions.and_then(|sessions| established(&sessions));
+        let before = match sessions.filter(|_| !ours.is_empty()) {
+            Some(sessions) => established(&self.possible_for_metallb(node, sessions).await?),
+            None => None,
+        };
         self.mark(node, Some(MOVING)).await?;
         self.await_no_pod("ferrolb", |pod| is_announcing(pod) && is_on(pod, node))
             .await?;
@@ -68,6 +98,37 @@ impl Migration {
         })
         .await?;
         self.await_return(node, before.as_ref()).await
+    }
+
+    /// The sessions that MetalLB can have as well. Names the BGPPeers of the others.
+    async fn possible_for_metallb(
+        &self,
+        node: &str,
+        mut sessions: Vec<BgpSessionStatus>,
+    ) -> Result<Vec<BgpSessionStatus>> {
+        let own = self.bgp_peers(&[Kind::OWN_API_VERSION]).await?;
+        let metallb = self.bgp_peers(&METALLB_VERSIONS).await?;
+        let taken = take_own(&mut sessions, &own, &metallb);
+        if !taken.is_empty() {
+            let taken: Vec<String> = taken.into_iter().collect();
+            print(&format!(
+                "notice: MetalLB can't have these sessions on {node}, their BGPPeers are of \
+                 ferrolb.io: {}\n",
+                taken.join(", ")
+            ))?;
+        }
+        Ok(sessions)
+    }
+
+    /// The names of the BGPPeers of an API group, by the first of the versions that is served.
+    async fn bgp_peers(&self, versions: &[&str]) -> Result<BTreeSet<String>> {
+        for version in versions {
+            let path = format!("/apis/{version}/namespaces/{}/bgppeers", self.namespace);
+            if let Some(peers) = self.cluster.list_if_served(&path).await? {
+                return Ok(peers.iter().map(|peer| name(peer).to_owned()).collect());
+            }
+        }
+        Ok(BTreeSet::new())
     }
 
     /// The Pods of MetalLB's DaemonSets on a node.
@@ -143,17 +204,13 @@ impl Migration {
         .await
     }
 
-    /// Waits until ferrolb reports that the sessions with these BGPPeers are established.
-    async fn await_sessions(
-        &self,
-        node: &str,
-        required: &BTreeSet<String>,
-        old: &[BgpSessionStatus],
-    ) -> Result<()> {
+    /// Waits until ferrolb reports that the sessions that it must have are established.
+    async fn await_sessions(&self, node: &str, old: &[BgpSessionStatus]) -> Result<()> {
+        let required = required(self.planned_on(node), self.record.unreached.get(node));
         let what = format!("ferrolb's sessions on {node} (kubectl get bgpsessions)");
         eventually(&what, NODE_TIMEOUT, async || {
             let now = self.sessions_of_ferrolb(node).await?.unwrap_or_default();
-            let missing = missing(required, &now, old);
+            let missing = missing(&required, &now, old);
             ensure!(missing.is_empty(), "{}", missing.join("; "));
             Ok(())
         })

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{Migration, POLL};
 use crate::cli::migrate::addresses::addresses;
 use crate::cli::migrate::facts::is_announcing;
-use crate::cli::migrate::survey::{Survey, missing_lines};
+use crate::cli::migrate::survey::{Survey, compared, missing_lines};
 use crate::cli::output::{Style, print};
 use crate::core::printable::printable;
 
@@ -18,14 +18,14 @@ const SETTLES: Duration = Duration::from_secs(20);
 
 impl Migration {
     /// Compares what ferrolb announces now with what MetalLB announced when the migration began,
-    /// and prints what is missing.
-    pub(in crate::cli::migrate) async fn compare_announced(&self) -> Result<()> {
-        let before = &self.record.announced;
+    /// and prints what is missing. Returns whether nothing is.
+    pub(in crate::cli::migrate) async fn compare_announced(&self) -> Result<bool> {
         let end = Instant::now() + SETTLES;
         loop {
             let survey = Survey::of_pods(&self.cluster, &self.namespace, is_announcing).await?;
             let addresses = addresses(&self.cluster).await?;
-            let missing = missing_lines(before, &survey, &addresses);
+            let before = compared(&self.record.announced, &survey, &addresses);
+            let missing = missing_lines(&before, &survey, &addresses);
             if !missing.is_empty() && Instant::now() < end {
                 sleep(POLL).await;
                 continue;
@@ -39,10 +39,10 @@ impl Migration {
                 before.len()
             ))?;
             let style = Style::stdout();
-            for line in missing {
-                print(&format!("{}: {}\n", style.red("missing"), printable(&line)))?;
+            for line in &missing {
+                print(&format!("{}: {}\n", style.red("missing"), printable(line)))?;
             }
-            return Ok(());
+            return Ok(missing.is_empty());
         }
     }
 }

@@ -7,8 +7,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-pub(super) use self::places::without_sessions;
-use super::facts::{Facts, FrrK8s, METALLB, MOVING, Node, short_image};
+pub(super) use self::places::{without_layer2, without_sessions};
+use super::facts::{Facts, FrrK8s, LABEL, METALLB, MOVING, Node, short_image};
+use super::record::Record;
 
 /// What is to be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub(super) enum Step {
     StopController(String),
     Apply(usize),
     AwaitAllocator,
+    AwaitNode(String),
     MoveNode(String),
 
     ReturnNode { node: String, speaker: bool },
@@ -111,6 +113,7 @@ impl fmt::Display for Step {
             Self::AwaitAllocator => f.write_str(
                 "wait until ferrolb's allocator is available, and check that no address changed",
             ),
+            Self::AwaitNode(node) => write!(f, "node {node}: wait for ferrolb and its sessions"),
             Self::MoveNode(node) => write!(
                 f,
                 "node {node}: end MetalLB's speaker, start ferrolb, wait for its sessions"
@@ -246,6 +249,9 @@ fn without_record(facts: &Facts, goal: Goal) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if let (Goal::Metallb, Some(record)) = (goal, &facts.record) {
+        obstacles.extend(missing_workloads(facts, record));
+    }
     let left = nodes_left(facts);
     if goal == Goal::Finish && !left.is_empty() {
         obstacles.push(format!(
@@ -254,6 +260,31 @@ fn without_record(facts: &Facts, goal: Goal) -> Vec<String> {
         ));
     }
     obstacles
+}
+
+/// The workloads that undo would start, and that were deleted: by an interrupted --finish, or by
+/// hand.
+fn missing_workloads(facts: &Facts, record: &Record) -> Vec<String> {
+    let finish = "or stay with ferrolb: ferrolb migrate --finish";
+    let has_speaker = |name: &String| facts.speakers.iter().any(|speaker| speaker.name == *name);
+    let has_controller = |name: &String| facts.controllers.iter().any(|found| found.name == *name);
+    let daemonsets = record.update_strategies.keys();
+    let daemonsets = daemonsets.filter(|name| !has_speaker(name)).map(|name| {
+        format!(
+            "the DaemonSet {name}, which undo would start, does not exist: create it as it was, \
+             with the nodeSelector {LABEL}: {METALLB} and the updateStrategy OnDelete, so that it \
+             does not run beside ferrolb; {finish}"
+        )
+    });
+    let deployments = record.replicas.keys();
+    let deployments = deployments.filter(|name| !has_controller(name));
+    let deployments = deployments.map(|name| {
+        format!(
+            "the Deployment {name}, which undo would start, does not exist: create it as it was, \
+             with 0 replicas; {finish}"
+        )
+    });
+    daemonsets.chain(deployments).collect()
 }
 
 /// The nodes that ferrolb doesn't run on yet.
@@ -329,13 +360,32 @@ fn to_ferrolb(facts: &Facts, install: &Install) -> Vec<Step> {
     steps.extend(controllers.map(|found| Step::StopController(found.name.clone())));
     steps.push(Step::Apply(install.objects));
     steps.push(Step::AwaitAllocator);
-    // A node that was interrupted half-way carries no traffic: it goes first.
+    // A node that was interrupted half-way carries no traffic: it goes first. Then those that
+    // ferrolb has must work, before another one loses MetalLB's speaker.
     let (halfway, others): (Vec<&Node>, Vec<&Node>) = to_move
         .into_iter()
         .partition(|node| node.mark.as_deref() == Some(MOVING));
-    let nodes = halfway.into_iter().chain(others).filter(|node| node.ready);
-    steps.extend(nodes.map(|node| Step::MoveNode(node.name.clone())));
+    let moves = |nodes: &[&Node]| -> Vec<Step> {
+        let nodes = nodes.iter().filter(|node| node.ready);
+        nodes
+            .map(|node| Step::MoveNode(node.name.clone()))
+            .collect()
+    };
+    steps.extend(moves(&halfway));
+    let moved = moved(facts).filter(|node| node.ready);
+    steps.extend(moved.map(|node| Step::AwaitNode(node.name.clone())));
+    steps.extend(moves(&others));
     steps
+}
+
+/// The nodes from which earlier runs took MetalLB's speaker. Perhaps ferrolb does not work there:
+/// such a run may have ended while it waited for that.
+fn moved(facts: &Facts) -> impl Iterator<Item = &Node> {
+    let had_speaker = facts.record.as_ref().map(|record| &record.nodes);
+    let to_move = to_move(facts);
+    facts.nodes.iter().filter(move |node| {
+        !to_move.contains(node) && had_speaker.is_some_and(|nodes| nodes.contains(&node.name))
+    })
 }
 
 /// While a node is left out, what a later run needs stays: ferrolb's DaemonSets, which may run

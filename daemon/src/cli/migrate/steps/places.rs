@@ -30,12 +30,7 @@ pub(in super::super) fn without_sessions(
     install: &Install,
     peers: &PlannedPeers,
 ) -> Vec<String> {
-    let speaks_bgp = |daemonset: &&Value| {
-        let arguments = containers(daemonset).filter_map(|found| found["args"].as_array());
-        let mut arguments = arguments.flatten().filter_map(Value::as_str);
-        !arguments.any(|argument| argument == "--role=layer2")
-    };
-    let daemonsets: Vec<&Value> = install.daemonsets.iter().filter(speaks_bgp).collect();
+    let daemonsets = of_role(install, "announcer");
     let concerned = nodes.iter().filter(|node| {
         let peers = peers.get(&node.name);
         node.speaker && peers.is_some_and(|peers| !peers.is_empty())
@@ -49,6 +44,35 @@ pub(in super::super) fn without_sessions(
             )
         })
         .collect()
+}
+
+/// Why no DaemonSet can announce by layer 2 on a node, for each such node.
+pub(in super::super) fn without_layer2<'a>(
+    nodes: &'a [Node],
+    install: &Install,
+) -> BTreeMap<&'a str, String> {
+    let daemonsets = of_role(install, "layer2");
+    let by_reason = by_reason(nodes.iter(), &daemonsets);
+    let by_node = by_reason.into_iter().flat_map(|(reason, nodes)| {
+        let nodes = nodes.into_iter();
+        nodes.map(move |node| (node, reason.clone()))
+    });
+    by_node.collect()
+}
+
+/// The DaemonSets with this role, or with all roles, which is the default.
+fn of_role<'a>(install: &'a Install, role: &str) -> Vec<&'a Value> {
+    let has_role = |daemonset: &&Value| {
+        let arguments = containers(daemonset).filter_map(|found| found["args"].as_array());
+        let arguments: Vec<&str> = arguments.flatten().filter_map(Value::as_str).collect();
+        let joined = arguments
+            .iter()
+            .filter_map(|argument| argument.strip_prefix("--role="));
+        let apart = arguments.windows(2).filter(|pair| pair[0] == "--role");
+        let mut roles = joined.chain(apart.map(|pair| pair[1])).peekable();
+        roles.peek().is_none() || roles.any(|found| found == role || found == "all")
+    };
+    install.daemonsets.iter().filter(has_role).collect()
 }
 
 /// The nodes on which none of the DaemonSets can run, by the reasons.

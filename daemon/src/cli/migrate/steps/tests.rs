@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::super::facts::{Controller, Speaker};
 use super::super::placement::Place;
-use super::super::record::Record;
 use super::super::sessions::{PlannedPeer, PlannedPeers};
 use super::*;
 
@@ -135,7 +134,28 @@ fn a_migration_continues_with_the_node_at_which_it_was_interrupted() {
         Step::Apply(20),
         Step::AwaitAllocator,
         move_node("c"),
+        Step::AwaitNode("a".to_owned()),
         move_node("b"),
+    ];
+    assert_eq!(to(&facts, Goal::Ferrolb), expected);
+}
+
+#[test]
+fn a_node_where_ferrolb_does_not_work_yet_is_awaited_also_if_it_was_the_last_one() {
+    let mut facts = begun();
+    for node in [0, 1] {
+        marked(&mut facts, node, None);
+    }
+    facts.nodes[1].ready = false;
+    // It never had MetalLB's speaker.
+    facts.nodes.push(Node {
+        speaker: false,
+        ..node("new")
+    });
+    let expected = [
+        Step::Apply(20),
+        Step::AwaitAllocator,
+        Step::AwaitNode("a".to_owned()),
     ];
     assert_eq!(to(&facts, Goal::Ferrolb), expected);
 }
@@ -270,6 +290,39 @@ fn a_node_where_no_daemonset_of_ferrolb_can_run_is_an_obstacle() {
 }
 
 #[test]
+fn layer_2_needs_a_daemonset_with_its_role_that_the_node_accepts() {
+    let nodes = [node("a"), tainted("m", "master")];
+    let without = |daemonsets: Vec<Value>| {
+        let install = Install {
+            daemonsets,
+            ..install()
+        };
+        without_layer2(&nodes, &install)
+            .into_iter()
+            .map(|(node, reason)| format!("{node}: {reason}"))
+            .collect::<Vec<_>>()
+    };
+    let pod = json!({});
+    let announcer = daemonset("announcer", "announcer", &pod);
+    let none = "the manifests contain none";
+    assert_eq!(
+        without(vec![announcer.clone()]),
+        [format!("a: {none}"), format!("m: {none}")]
+    );
+    let refused = "m: l2: it does not tolerate the taint master:NoSchedule";
+    for arguments in [
+        json!(["run", "--role=layer2"]),
+        json!(["run", "--role", "layer2"]),
+        json!(["run", "--role=all"]),
+        json!(["run"]),
+    ] {
+        let mut layer2 = daemonset("l2", "", &pod);
+        layer2["spec"]["template"]["spec"]["containers"][0]["args"] = arguments;
+        assert_eq!(without(vec![announcer.clone(), layer2]), [refused]);
+    }
+}
+
+#[test]
 fn migrate_needs_the_kind_by_which_it_sees_sessions() {
     let install = Install {
         bgp_sessions: false,
@@ -304,6 +357,29 @@ fn undo_returns_the_moved_nodes_then_the_controller_then_the_webhooks() {
         Step::DeleteRecord,
     ];
     assert_eq!(to(&facts, Goal::Metallb), expected);
+}
+
+#[test]
+fn undo_is_refused_before_it_drains_a_node_if_a_workload_of_metallb_is_gone() {
+    let refused = |facts: &Facts| steps(facts, &Install::default(), Goal::Metallb);
+    let mut facts = begun();
+    facts.speakers.clear();
+    let obstacles = refused(&facts).expect_err("the speaker is gone");
+    assert_eq!(obstacles.len(), 1, "{obstacles:?}");
+    for part in ["DaemonSet metallb-system/speaker", "OnDelete", "--finish"] {
+        assert!(obstacles[0].contains(part), "{obstacles:?}");
+    }
+    facts.controllers.clear();
+    let obstacles = refused(&facts).expect_err("both are gone");
+    assert!(
+        obstacles[1].contains("Deployment controller"),
+        "{obstacles:?}"
+    );
+    // The rest of an interrupted --finish needs none of them.
+    for node in [0, 1] {
+        marked(&mut facts, node, None);
+    }
+    assert!(!to(&facts, Goal::Finish).is_empty());
 }
 
 #[test]

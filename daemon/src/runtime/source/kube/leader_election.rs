@@ -22,7 +22,7 @@ use super::elector::{Action, Elector, Record, Timing, Write, WriteResult};
 use super::watch::{FORBIDDEN_GRACE, chain, is_unanswered, needs_relist, sleep_until};
 
 /// Name of the Lease that elects the allocating process.
-pub(super) const LEASE_NAME: &str = "ferrolb-allocator";
+pub(crate) const LEASE_NAME: &str = "ferrolb-allocator";
 
 /// Name of the Lease's watch in log lines about an unreachable API server.
 const WATCH_NAME: &str = "Lease";

@@ -49,6 +49,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub(crate) use self::client::StartError;
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::daemonset::OwnDaemonSet;
+pub(crate) use self::leader_election::LEASE_NAME;
 pub(crate) use self::reviewer::{Reviewer, Verdict};
 pub(crate) use self::snapshot::Snapshot;
 pub(crate) use self::status_snapshot::StatusSnapshot;
