@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::placement::Place;
-use super::record::Record;
+use super::record::{RECORD, RECORD_KEY, Record};
 use crate::cli::workload_flags::{containers, flags};
 use crate::runtime::source::kube::Cluster;
 
@@ -16,10 +16,6 @@ pub(super) const LABEL: &str = "ferrolb.io/speaker";
 pub(super) const METALLB: &str = "metallb";
 /// Its value on a node between the two: neither runs.
 pub(super) const MOVING: &str = "moving";
-/// The ConfigMap with what is needed to undo a migration.
-pub(super) const RECORD: &str = "ferrolb-migration";
-/// The key in its data.
-pub(super) const RECORD_KEY: &str = "record";
 
 pub(super) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 pub(super) const WEBHOOKS: &str =

@@ -8,7 +8,11 @@ use serde_json::Value;
 
 use super::addresses::Addresses;
 use super::announcement::Announced;
-use super::facts::RECORD;
+
+/// The ConfigMap with what is needed to undo a migration.
+pub(super) const RECORD: &str = "ferrolb-migration";
+/// The key in its data.
+pub(super) const RECORD_KEY: &str = "record";
 
 /// Limit for the text of a record, in bytes. The API server takes 1 MiB for a whole ConfigMap, and
 /// an object of etcd is limited as well.

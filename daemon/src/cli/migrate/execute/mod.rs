@@ -16,10 +16,10 @@ use tokio::time::sleep;
 
 use super::addresses::{Addresses, addresses, check_unchanged};
 use super::facts::{
-    CRDS, LABEL, METALLB, NODES, Paths, RECORD, RECORD_KEY, WEBHOOKS, has_condition_ready,
-    is_ferrolb, is_ferrolb_allocator, is_metallb, name, workload_path,
+    CRDS, LABEL, METALLB, NODES, Paths, WEBHOOKS, has_condition_ready, is_ferrolb,
+    is_ferrolb_allocator, is_metallb, name, workload_path,
 };
-use super::record::Record;
+use super::record::{RECORD, RECORD_KEY, Record};
 use super::sessions::PlannedPeers;
 use super::steps::Step;
 use crate::cli::output::print;
