@@ -7,9 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::core::hash::fnv1a;
-use crate::runtime::source::metallb_kinds::{
-    API_VERSION, MetallbStatus, NAME_LABEL, NAMESPACE_LABEL, NODE_LABEL,
-};
+use crate::runtime::source::metallb_kinds::{API_VERSION, MetallbStatus, OfNode};
 use crate::runtime::source::status_objects::{Objects, label, node_owner};
 use crate::runtime::status::{AnnouncedTo, DaemonStatus};
 
@@ -26,6 +24,11 @@ pub(super) fn service_statuses(
     services: &[AnnouncedTo],
     established: &BTreeSet<String>,
 ) -> Objects {
+    let of_node = OfNode {
+        namespace,
+        node,
+        uid: owner_uid,
+    };
     let object = |(service, peers): &AnnouncedTo| {
         let peers = peers.iter().filter(|peer| established.contains(&***peer));
         let peers: Vec<&str> = peers.map(|peer| &**peer).collect();
@@ -35,26 +38,8 @@ pub(super) fn service_statuses(
         // MetalLB's API server sets a random name; this one is a hash, so that the object is found
         // again.
         let name = format!("bgp-{:016x}", fnv1a(&format!("{node} {service}")));
-        let object = json!({
-            "apiVersion": API_VERSION,
-            "kind": MetallbStatus::ServiceBgp.kind(),
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "labels": {
-                    NODE_LABEL: label(node),
-                    NAME_LABEL: label(&service.name),
-                    NAMESPACE_LABEL: label(&service.namespace),
-                },
-                "ownerReferences": [node_owner(node, owner_uid)],
-            },
-            "status": {
-                "node": node,
-                "serviceName": service.name,
-                "serviceNamespace": service.namespace,
-                "peers": peers,
-            },
-        });
+        let mut object = of_node.service_object(MetallbStatus::ServiceBgp, &name, service);
+        object["status"]["peers"] = json!(peers);
         Some((name, Arc::new(object)))
     };
     services.iter().filter_map(object).collect()

@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
+use super::status_objects::{label, node_owner};
+use crate::core::api::ObjectName;
 use crate::runtime::role::Role;
 
 /// The API version of all of them.
@@ -68,5 +72,51 @@ impl MetallbStatus {
             Self::ServiceBgp | Self::ServiceL2 => REFRESH_SERVICES,
             Self::Speaker | Self::Controller => REFRESH_STATE,
         }
+    }
+}
+
+/// A node as the writer of objects about services.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfNode<'a> {
+    /// MetalLB's namespace.
+    pub namespace: &'a str,
+    /// The name of the node.
+    pub node: &'a str,
+    /// Its UID: it owns the objects.
+    pub uid: &'a str,
+}
+
+impl OfNode<'_> {
+    /// A ServiceBGPStatus or ServiceL2Status, with what both say about a service.
+    pub(crate) fn service_object(
+        self,
+        kind: MetallbStatus,
+        name: &str,
+        service: &ObjectName,
+    ) -> Value {
+        let Self {
+            namespace,
+            node,
+            uid,
+        } = self;
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": kind.kind(),
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": {
+                    NODE_LABEL: label(node),
+                    NAME_LABEL: label(&service.name),
+                    NAMESPACE_LABEL: label(&service.namespace),
+                },
+                "ownerReferences": [node_owner(node, uid)],
+            },
+            "status": {
+                "node": node,
+                "serviceName": service.name,
+                "serviceNamespace": service.namespace,
+            },
+        })
     }
 }

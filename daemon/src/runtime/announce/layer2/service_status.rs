@@ -14,11 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::engine::Layer2Engine;
 use crate::core::api::ObjectName;
 use crate::core::hash::fnv1a;
-use crate::runtime::source::metallb_kinds::{
-    API_VERSION, MetallbStatus, NAME_LABEL, NAMESPACE_LABEL, NODE_LABEL,
-};
+use crate::runtime::source::metallb_kinds::{MetallbStatus, NAME_LABEL, NAMESPACE_LABEL, OfNode};
 use crate::runtime::source::status_objects::{
-    Revisions, StatusObjects, StatusObjectsSender, delete_all, label, node_leaves, node_owner,
+    Revisions, StatusObjects, StatusObjectsSender, delete_all, label, node_leaves,
 };
 use crate::runtime::status::{DaemonStatus, Layer2Services};
 
@@ -129,27 +127,14 @@ fn status_objects(
     statuses: &Layer2Statuses,
 ) -> StatusObjects {
     let mut objects = StatusObjects::default();
+    let of_node = OfNode {
+        namespace,
+        node,
+        uid: owner_uid,
+    };
     for (service, interfaces) in &statuses.own {
         let name = object_name(node, service);
-        let mut object = json!({
-            "apiVersion": API_VERSION,
-            "kind": MetallbStatus::ServiceL2.kind(),
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "labels": {
-                    NODE_LABEL: label(node),
-                    NAME_LABEL: label(&service.name),
-                    NAMESPACE_LABEL: label(&service.namespace),
-                },
-                "ownerReferences": [node_owner(node, owner_uid)],
-            },
-            "status": {
-                "node": node,
-                "serviceName": service.name,
-                "serviceNamespace": service.namespace,
-            },
-        });
+        let mut object = of_node.service_object(MetallbStatus::ServiceL2, &name, service);
         if !interfaces.is_empty() {
             let names = interfaces.iter().map(|name| json!({"name": name}));
             object["status"]["interfaces"] = names.collect::<Value>();
